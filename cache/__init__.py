@@ -1,0 +1,1 @@
+"""The engine that runs a cache schedule inside a ComfyUI sampling run."""

@@ -1,0 +1,116 @@
+"""Which sampler call belongs to which step, found by rehearsing the sampler before the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import comfy.samplers
+import torch
+
+logger = logging.getLogger("LeMiCa")
+
+CALLS_PER_STEP_LIMIT = 16
+"""A rehearsal that asks for more model calls per step than this has no fixed plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One model call of the sampler: its step, its stage within the step, and the sigma it is made at."""
+
+    step: int
+    stage: int
+    sigma: float
+
+
+class NoFixedPlan(ValueError):
+    """The sampler's calls cannot be told apart by step before the run."""
+
+
+class _RehearsalModel:
+    """Stands where a sampler function expects the model and notes the order of model calls and step callbacks."""
+
+    def __init__(self, guider: comfy.samplers.CFGGuider, limit: int) -> None:
+        self.inner_model = guider
+        self.events: list[tuple[str, float]] = []
+        self._limit = limit
+
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, model_options: dict | None = None, **_: object) -> torch.Tensor:
+        if len(self.events) >= self._limit:
+            raise NoFixedPlan(f"more than {self._limit} calls")
+        self.events.append(("call", float(sigma.flatten()[0])))
+        denoised = x * 0.5
+        for function in (model_options or {}).get("sampler_post_cfg_function", []):
+            denoised = function({
+                "denoised": denoised, "cond_denoised": denoised, "uncond_denoised": denoised, "cond": None,
+                "uncond": None, "cond_scale": 1.0, "model": self.inner_model, "sigma": sigma, "input": x,
+                "model_options": model_options,
+            })
+        return denoised
+
+    def callback(self, state: dict) -> None:
+        self.events.append(("step", state["i"]))
+
+
+def assign_steps(events: Sequence[tuple[str, float]], steps: int) -> tuple[Call, ...]:
+    """Name the step and stage of every model call in a rehearsal's events.
+
+    The last call before the callback of step i is stage 0 of step i; the calls between that callback and the next
+    stage 0 are its further stages.
+
+    Raises:
+        NoFixedPlan: the callbacks do not count the steps 0, 1, 2, ... below ``steps``.
+    """
+    calls: list[Call] = []
+    pending: list[float] = []
+    step, stage = -1, 0
+
+    def append_stages(sigmas: Sequence[float]) -> None:
+        nonlocal stage
+        for sigma in sigmas:
+            calls.append(Call(step, stage, sigma))
+            stage += 1
+
+    for kind, value in events:
+        if kind == "call":
+            pending.append(value)
+            continue
+        if not pending or value != step + 1 or value >= steps or (step < 0 and len(pending) > 1):
+            raise NoFixedPlan(f"callback {value} follows step {step} with {len(pending)} calls between them")
+        append_stages(pending[:-1])
+        step, stage = step + 1, 0
+        append_stages(pending[-1:])
+        pending = []
+    if step < 0:
+        raise NoFixedPlan("no callback")
+    append_stages(pending)
+    return tuple(calls)
+
+
+def rehearse(
+    sampler: comfy.samplers.Sampler, guider: comfy.samplers.CFGGuider, sigmas: Sequence[float], seed: int | None
+) -> tuple[Call, ...] | None:
+    """Run the sampler's own function once on a few numbers and return its calls in order.
+
+    The global random state is restored, so the real run draws the noise it would have drawn. None means that the
+    sampler has no plan known beforehand: it is no KSAMPLER, it chooses its own steps, or it needs more of the model
+    than its output.
+    """
+    if not isinstance(sampler, comfy.samplers.KSAMPLER):
+        return None
+    steps = len(sigmas) - 1
+    model = _RehearsalModel(guider, limit=2 * CALLS_PER_STEP_LIMIT * steps)
+    x = torch.linspace(0.5, 1.5, 16).reshape(1, 4, 2, 2) * sigmas[0]
+    extra_args = {"model_options": {}, "seed": seed, "denoise_mask": None}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            sampler.sampler_function(
+                model, x, torch.tensor(sigmas), extra_args=extra_args, callback=model.callback, disable=True,
+                **sampler.extra_options,
+            )
+        return assign_steps(model.events, steps)
+    # What a sampler of another pack does with a stand-in model is not ours to know; it then runs without a plan.
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        logger.debug("No call plan for %s: %s", sampler, error)
+        return None

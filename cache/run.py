@@ -1,0 +1,317 @@
+"""One sampling run under a schedule: which step a call belongs to, what it does, and all that the run remembers."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from enum import Enum
+
+import torch
+
+from ..schedules import Rule, Schedule
+from .clock import SigmaCheck, Stopwatch, same_sigma, speedup
+from .placement import Placement
+from .plan import Call
+from .report import RunReport
+from .rules import History, denoised_from, derivative
+from .trajectory import Trajectory
+
+logger = logging.getLogger("LeMiCa")
+
+Conds = Sequence[Sequence[dict] | None]
+
+
+class Action(Enum):
+    """What a step does."""
+
+    COMPUTE = "compute"
+    REUSE = "reuse"
+    RECALL = "recall"
+    """Return what a recorded trajectory gave at this step; used by calibration."""
+
+
+def actions_of(schedule: Schedule) -> tuple[Action, ...]:
+    """COMPUTE at the schedule's computed steps, REUSE at the others."""
+    computed = set(schedule.computed)
+    return tuple(Action.COMPUTE if step in computed else Action.REUSE for step in range(schedule.steps))
+
+
+def active_conds(conds: Conds, sigma: float) -> tuple[tuple[Hashable, ...] | None, ...]:
+    """The uuids of the conds that ComfyUI evaluates at ``sigma``, by their sigma ranges."""
+    return tuple(
+        None if cond is None else tuple(
+            c["uuid"] for c in cond if c.get("timestep_start", sigma) >= sigma >= c.get("timestep_end", sigma)
+        )
+        for cond in conds
+    )
+
+
+class SamplingRun:
+    """All state of one sampling run; made when the sampler starts and closed when it ends.
+
+    Args:
+        schedule: for exactly this run's sigmas.
+        sigmas: the N + 1 sigmas of the run.
+        placement: where cached tensors live.
+        actions: one per step; by default those of the schedule.
+        recall: the recorded trajectory that RECALL steps read.
+        record: the trajectory to write what is computed to.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        sigmas: Sequence[float],
+        placement: Placement,
+        actions: Sequence[Action] | None = None,
+        recall: Trajectory | None = None,
+        record: Trajectory | None = None,
+        note: str = "",
+    ) -> None:
+        self.schedule = schedule
+        self.sigmas = tuple(sigmas)
+        self.actions = tuple(actions) if actions is not None else actions_of(schedule)
+        self.call: Call | None = None
+        self.action = Action.COMPUTE
+        self.sampler_calls = 0
+        self.model_calls = 0
+        self._note = note
+        self._placement = placement
+        self._recall, self._record = recall, record
+        self._plan: tuple[Call, ...] | None = None
+        self._sigma_check = SigmaCheck()
+        self._stopwatch: Stopwatch | None = None
+        self._doubts: list[str] = []
+        self._lost = False
+        self._ran: list[bool] = []
+        self._computed_steps: set[int] = set()
+        self._slots: dict[Hashable, History] = {}
+        self._batches: Counter[Hashable] = Counter()
+        self._slot: Hashable = None
+        self._rules = self._rules_by_step(schedule)
+        self._depth = 2 if any(rule.slope for rule in schedule.rules) else 1
+        self._kept = self._kept_steps(schedule)
+
+    @staticmethod
+    def _rules_by_step(schedule: Schedule) -> tuple[Rule, ...]:
+        segment, rules = -1, []
+        computed = set(schedule.computed)
+        for step in range(schedule.steps):
+            segment += step in computed
+            rules.append(schedule.rules[segment])
+        return tuple(rules)
+
+    @staticmethod
+    def _kept_steps(schedule: Schedule) -> dict[str, frozenset[int]]:
+        """The computed steps whose values a later step needs, by the target of its rule."""
+        kept: dict[str, set[int]] = {"output": set(), "residual": set()}
+        for position, ((i, j), rule) in enumerate(zip(schedule.segments(), schedule.rules)):
+            if j - i > 1:
+                kept[rule.target].add(i)
+                if rule.slope and position:
+                    kept[rule.target].add(schedule.computed[position - 1])
+        return {target: frozenset(steps) for target, steps in kept.items()}
+
+    # Which call is this?
+
+    def start(self, plan: tuple[Call, ...] | None, device: torch.device) -> None:
+        """Begin the sampler's run with its rehearsed calls, or None to match calls by their sigma alone."""
+        self._plan = plan
+        self._stopwatch = Stopwatch(device)
+
+    def begin_call(self, timestep: torch.Tensor) -> None:
+        """The sampler asks for one prediction; settle its step and action."""
+        if self._stopwatch is not None:
+            self._stopwatch.mark()
+        self._batches.clear()
+        self.call = None if self._lost else self._locate(timestep)
+        self.sampler_calls += 1
+        self._ran.append(False)
+        self.action = self.actions[self.call.step] if self.call is not None else Action.COMPUTE
+
+    def _locate(self, timestep: torch.Tensor) -> Call | None:
+        if self._plan is None:
+            return self._locate_by_sigma(float(timestep.flatten()[0]))
+        if self.sampler_calls >= len(self._plan):
+            return self._lose("the sampler makes more calls than it made in rehearsal")
+        call = self._plan[self.sampler_calls]
+        if not self._sigma_check.agrees(timestep, call.sigma):
+            return self._lose("the sampler leaves the sigmas of its rehearsal")
+        return call
+
+    def _locate_by_sigma(self, sigma: float) -> Call | None:
+        """Without a plan a call is step k only where k calls came before it, each at the sigma of its step."""
+        step = self.sampler_calls
+        if step < len(self.sigmas) - 1 and same_sigma(sigma, self.sigmas[step]):
+            return Call(step, 0, sigma)
+        return self._lose("the sampler's calls do not follow its sigmas one by one")
+
+    def _lose(self, why: str) -> None:
+        """From here on every call is computed: a call that cannot be told to a step must not reuse anything."""
+        self._lost = True
+        self._slots.clear()
+        self._doubt(f"{why}: computing every step from call {self.sampler_calls} on")
+
+    def _doubt(self, message: str) -> None:
+        if message not in self._doubts:
+            self._doubts.append(message)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule of the step that the present call belongs to."""
+        return self._rules[self.call.step]
+
+    def _keeps(self, target: str) -> bool:
+        return self.call.step in self._kept[target] or (
+            self.actions[self.call.step] is Action.REUSE and self.rule.target == target
+        )
+
+    # Output rules
+
+    def cond_batch(
+        self, compute: Callable[[], list[torch.Tensor]], conds: Conds, x: torch.Tensor, window: Hashable
+    ) -> list[torch.Tensor]:
+        """The denoised latents of ``conds`` at ``x``, computed or not, as the present call's action says.
+
+        Args:
+            compute: evaluates the model on all conds.
+            conds: the conds of one batch of the call; None where a guider leaves one out.
+            x: the latent, [B, ...].
+            window: names the context window that ``x`` was cut from, if any.
+        """
+        if self.call is None or self.call.sigma <= 0.0:
+            self._ran[-1] = True
+            return compute()
+        active = active_conds(conds, self.call.sigma)
+        batch = (active, window)
+        self._slot = (self.call.stage, self._batches[batch], batch)
+        self._batches[batch] += 1
+        if self.action is Action.RECALL:
+            outputs = self._recalled(x, active)
+        elif self.action is Action.REUSE and self.rule.target == "output":
+            outputs = self._reused(x, active)
+        else:
+            outputs = None
+        if outputs is not None:
+            return outputs
+        if self.action is Action.COMPUTE or self.rule.target == "output":
+            self.note_computed()
+        outputs = compute()
+        if self._record is not None:
+            self._record.put_outputs((self.call.step, self.call.stage, self._slot[1]), outputs)
+        self._keep_outputs(x, outputs, active)
+        return outputs
+
+    def _keep_outputs(self, x: torch.Tensor, outputs: list[torch.Tensor], active: tuple) -> None:
+        if not self._keeps("output"):
+            return
+        for index, (output, uuids) in enumerate(zip(outputs, active)):
+            if uuids is not None:
+                self._put(("output", self._slot, index), derivative(x, output, self.call.sigma))
+
+    def _reused(self, x: torch.Tensor, active: tuple) -> list[torch.Tensor] | None:
+        histories = [
+            None if uuids is None else self._slots.get(("output", self._slot, index))
+            for index, uuids in enumerate(active)
+        ]
+        if any(uuids is not None and (h is None or not h.fits(x)) for h, uuids in zip(histories, active)):
+            self.missing()
+            return None
+        sigma, slope = self.call.sigma, self.rule.slope
+        return [
+            torch.zeros_like(x) if h is None else denoised_from(x, h.at(sigma, slope, x.device), sigma)
+            for h in histories
+        ]
+
+    def _recalled(self, x: torch.Tensor, active: tuple) -> list[torch.Tensor]:
+        outputs = [o.to(x.device) for o in self._recall.outputs((self.call.step, self.call.stage, self._slot[1]))]
+        self._keep_outputs(x, outputs, active)
+        if self._keeps("residual"):
+            for uuid in (u for uuids in active if uuids is not None for u in uuids):
+                latent_shape, residual = self._recall.residual(self._trace_key(uuid))
+                self.keep_residual(uuid, latent_shape, residual)
+        return outputs
+
+    # Residual rules, for the block stack
+
+    def _trace_key(self, uuid: Hashable) -> Hashable:
+        return (self.call.step, self.call.stage, self._slot[1], uuid)
+
+    def _residual_key(self, uuid: Hashable, latent_shape: tuple[int, ...]) -> Hashable:
+        return ("residual", self.call.stage, self._slot[1], self._slot[2][1], uuid, latent_shape)
+
+    def may_skip_blocks(self, uuids: Sequence[Hashable], latent_shape: tuple[int, ...]) -> bool:
+        """Whether the present call reuses the block stack's residual and has one for every cond of the batch."""
+        if self.call is None or self.action is not Action.REUSE or self.rule.target != "residual":
+            return False
+        ready = all(self._residual_key(uuid, latent_shape) in self._slots for uuid in uuids)
+        if not ready:
+            self.missing()
+        return ready
+
+    def residual(self, uuid: Hashable, latent_shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+        """The predicted residual of the block stack for one cond, [B, tokens, width]."""
+        history = self._slots[self._residual_key(uuid, latent_shape)]
+        return history.at(self.call.sigma, self.rule.slope, device)
+
+    def keep_residual(self, uuid: Hashable, latent_shape: tuple[int, ...], residual: torch.Tensor) -> None:
+        """Keep the block stack's residual of one cond, [B, tokens, width], at a latent of ``latent_shape``."""
+        if self._record is not None:
+            self._record.put_residual(self._trace_key(uuid), latent_shape, residual)
+        self._put(self._residual_key(uuid, latent_shape), residual)
+
+    @property
+    def wants_residuals(self) -> bool:
+        """Whether the block stack's residual at the present call is needed later."""
+        recorded = self._record is not None and self._record.residuals_wanted
+        return self.call is not None and (recorded or self._keeps("residual"))
+
+    # Accounts
+
+    def _put(self, key: Hashable, value: torch.Tensor) -> None:
+        history = self._slots.get(key)
+        if history is None or not history.fits(value):
+            history = self._slots[key] = History(self._depth)
+        history.put(self.call.sigma, self._placement.put(value))
+
+    def missing(self) -> None:
+        """A step that was to reuse a value has none that fits, so it is computed."""
+        self._doubt(f"step {self.call.step} is computed: nothing cached fits its conds, shape or stage")
+
+    def note_computed(self) -> None:
+        """The present call runs the model."""
+        self._ran[-1] = True
+        if self.call is not None:
+            self._computed_steps.add(self.call.step)
+
+    def note_model_calls(self, conds: int) -> None:
+        """The model is evaluated on this many conds."""
+        self.model_calls += conds
+
+    def report(self, finished: bool) -> RunReport:
+        """What the run did; on CUDA this waits for the last call of the run."""
+        laps: list[float] = []
+        if finished and self._stopwatch is not None:
+            self._stopwatch.mark()
+            laps = self._stopwatch.laps()
+        ran = sum(self._ran)
+        full_calls = round(self.model_calls * self.sampler_calls / ran) if ran else 0
+        return RunReport(
+            schedule=self.schedule.name,
+            origin=self.schedule.origin,
+            note=self._note,
+            steps=self.schedule.steps,
+            computed=tuple(sorted(self._computed_steps)),
+            calls=self.model_calls,
+            full_calls=full_calls,
+            seconds=sum(laps),
+            speedup=speedup(laps, self._ran) if finished else None,
+            doubts=tuple(self._doubts),
+            finished=finished,
+        )
+
+    def close(self) -> None:
+        """Let go of every tensor."""
+        self._slots.clear()
+        self.call = None

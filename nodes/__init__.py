@@ -1,0 +1,18 @@
+"""The nodes of the pack, for ComfyUI's V3 node API."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .apply import LeMiCa
+from .demo import LeMiCaDemoModel
+
+
+class LeMiCaExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [LeMiCa, LeMiCaDemoModel]
+
+
+async def comfy_entrypoint() -> LeMiCaExtension:
+    """ComfyUI's entry point into the pack."""
+    return LeMiCaExtension()
