@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from enum import Enum
 
 import torch
 
 from ..schedules import Rule, Schedule
-from .clock import SigmaCheck, Stopwatch, same_sigma, speedup
+from .clock import Stopwatch, speedup
+from .locator import CallLocator
 from .placement import Placement
 from .plan import Call
 from .report import RunReport
 from .rules import History, denoised_from, derivative
+from .steps import Action, actions_of, kept_steps, rules_by_step
 from .trajectory import Trajectory
 
-logger = logging.getLogger("LeMiCa")
-
 Conds = Sequence[Sequence[dict] | None]
-
-
-class Action(Enum):
-    """What a step does."""
-
-    COMPUTE = "compute"
-    REUSE = "reuse"
-    RECALL = "recall"
-    """Return what a recorded trajectory gave at this step; used by calibration."""
-
-
-def actions_of(schedule: Schedule) -> tuple[Action, ...]:
-    """COMPUTE at the schedule's computed steps, REUSE at the others."""
-    computed = set(schedule.computed)
-    return tuple(Action.COMPUTE if step in computed else Action.REUSE for step in range(schedule.steps))
 
 
 def active_conds(conds: Conds, sigma: float) -> tuple[tuple[Hashable, ...] | None, ...]:
@@ -74,84 +57,46 @@ class SamplingRun:
         self.actions = tuple(actions) if actions is not None else actions_of(schedule)
         self.call: Call | None = None
         self.action = Action.COMPUTE
-        self.sampler_calls = 0
         self.model_calls = 0
         self._note = note
         self._placement = placement
         self._recall, self._record = recall, record
-        self._plan: tuple[Call, ...] | None = None
-        self._sigma_check = SigmaCheck()
+        self._locator: CallLocator | None = None
         self._stopwatch: Stopwatch | None = None
         self._doubts: list[str] = []
-        self._lost = False
         self._ran: list[bool] = []
         self._computed_steps: set[int] = set()
         self._slots: dict[Hashable, History] = {}
         self._batches: Counter[Hashable] = Counter()
         self._slot: Hashable = None
-        self._rules = self._rules_by_step(schedule)
+        self._rules = rules_by_step(schedule)
         self._depth = 2 if any(rule.slope for rule in schedule.rules) else 1
-        self._kept = self._kept_steps(schedule)
-
-    @staticmethod
-    def _rules_by_step(schedule: Schedule) -> tuple[Rule, ...]:
-        segment, rules = -1, []
-        computed = set(schedule.computed)
-        for step in range(schedule.steps):
-            segment += step in computed
-            rules.append(schedule.rules[segment])
-        return tuple(rules)
-
-    @staticmethod
-    def _kept_steps(schedule: Schedule) -> dict[str, frozenset[int]]:
-        """The computed steps whose values a later step needs, by the target of its rule."""
-        kept: dict[str, set[int]] = {"output": set(), "residual": set()}
-        for position, ((i, j), rule) in enumerate(zip(schedule.segments(), schedule.rules)):
-            if j - i > 1:
-                kept[rule.target].add(i)
-                if rule.slope and position:
-                    kept[rule.target].add(schedule.computed[position - 1])
-        return {target: frozenset(steps) for target, steps in kept.items()}
+        self._kept = kept_steps(schedule)
 
     # Which call is this?
 
-    def start(self, plan: tuple[Call, ...] | None, device: torch.device) -> None:
+    def start(self, plan: Sequence[Call] | None, device: torch.device) -> None:
         """Begin the sampler's run with its rehearsed calls, or None to match calls by their sigma alone."""
-        self._plan = plan
+        self._locator = CallLocator(self.sigmas, plan)
         self._stopwatch = Stopwatch(device)
 
     def begin_call(self, timestep: torch.Tensor) -> None:
-        """The sampler asks for one prediction; settle its step and action."""
-        if self._stopwatch is not None:
-            self._stopwatch.mark()
+        """The sampler asks for one prediction; settle its step and action.
+
+        A call that cannot be told to a step computes: it must not reuse anything.
+        """
         self._batches.clear()
-        self.call = None if self._lost else self._locate(timestep)
-        self.sampler_calls += 1
         self._ran.append(False)
-        self.action = self.actions[self.call.step] if self.call is not None else Action.COMPUTE
-
-    def _locate(self, timestep: torch.Tensor) -> Call | None:
-        if self._plan is None:
-            return self._locate_by_sigma(float(timestep.flatten()[0]))
-        if self.sampler_calls >= len(self._plan):
-            return self._lose("the sampler makes more calls than it made in rehearsal")
-        call = self._plan[self.sampler_calls]
-        if not self._sigma_check.agrees(timestep, call.sigma):
-            return self._lose("the sampler leaves the sigmas of its rehearsal")
-        return call
-
-    def _locate_by_sigma(self, sigma: float) -> Call | None:
-        """Without a plan a call is step k only where k calls came before it, each at the sigma of its step."""
-        step = self.sampler_calls
-        if step < len(self.sigmas) - 1 and same_sigma(sigma, self.sigmas[step]):
-            return Call(step, 0, sigma)
-        return self._lose("the sampler's calls do not follow its sigmas one by one")
-
-    def _lose(self, why: str) -> None:
-        """From here on every call is computed: a call that cannot be told to a step must not reuse anything."""
-        self._lost = True
-        self._slots.clear()
-        self._doubt(f"{why}: computing every step from call {self.sampler_calls} on")
+        self.call, self.action = None, Action.COMPUTE
+        if self._locator is None:
+            return
+        self._stopwatch.mark()
+        self.call = self._locator.next(timestep)
+        if self.call is not None:
+            self.action = self.actions[self.call.step]
+        elif self._locator.lost:
+            self._doubt(self._locator.lost)
+            self._slots.clear()
 
     def _doubt(self, message: str) -> None:
         if message not in self._doubts:
@@ -296,7 +241,7 @@ class SamplingRun:
             self._stopwatch.mark()
             laps = self._stopwatch.laps()
         ran = sum(self._ran)
-        full_calls = round(self.model_calls * self.sampler_calls / ran) if ran else 0
+        full_calls = round(self.model_calls * len(self._ran) / ran) if ran else 0
         return RunReport(
             schedule=self.schedule.name,
             origin=self.schedule.origin,

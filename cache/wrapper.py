@@ -147,9 +147,9 @@ class CacheWrappers:
     ) -> torch.Tensor:
         """One evaluation of the model: whole, or with its block stack skipped by a residual rule."""
         run: SamplingRun | None = transformer_options.get(KEY)
-        if run is None:
+        uuids = transformer_options.get("uuids")
+        if run is None or uuids is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-        uuids = transformer_options["uuids"]
         if self.has_stack and run.call is not None:
             transformer_options = transformer_options.copy()
             latent_shape = (x.shape[0] // len(uuids), *x.shape[1:])

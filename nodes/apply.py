@@ -12,7 +12,7 @@ from ..cache.identity import identify
 from ..cache.placement import CACHE_DEVICES
 from ..cache.report import RunReport
 from ..cache.wrapper import Choose, install
-from ..schedules import PRESETS, SLOPES, TARGETS, Rule, Schedule, find_family, select
+from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, find_family, select
 from .library import library
 
 CUSTOM = "custom"
@@ -28,6 +28,25 @@ def reporter(node_id: str) -> Callable[[RunReport], None]:
         PromptServer.instance.send_sync("lemica.run", {"node": node_id, **run.to_json()})
 
     return report
+
+
+def chooser(
+    identity: ModelIdentity, preset: str | None, budget: int | None, name: str | None, rule: Rule | None
+) -> Choose:
+    """Finds the schedule for this model once the sigmas of a run are known.
+
+    Raises:
+        ScheduleError: there is no schedule of that name.
+    """
+    match = find_family(identity, library().families())
+    if name is not None:
+        library().get(name)
+
+    def choose(sigmas: Sequence[float]) -> tuple[Schedule, str]:
+        selection = select(library(), match, sigmas, preset=preset, budget=budget, name=name, rule=rule)
+        return selection.schedule, f"{match.note}: {selection.note}"
+
+    return choose
 
 
 class LeMiCa(io.ComfyNode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import folder_paths
@@ -13,4 +14,10 @@ PACKAGED = Path(__file__).parent.parent / "schedules" / "library"
 
 def library() -> Library:
     """The packaged schedules, read-only, and the user's own under ComfyUI's user directory."""
-    return Library(PACKAGED, Path(folder_paths.get_user_directory()) / "lemica" / "schedules")
+    return _library(Path(folder_paths.get_user_directory()) / "lemica" / "schedules")
+
+
+@cache
+def _library(user: Path) -> Library:
+    """One Library a directory: it reads a file again only when that has changed."""
+    return Library(PACKAGED, user)

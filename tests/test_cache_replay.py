@@ -50,7 +50,7 @@ def replayable(tiny_wan):
 @pytest.mark.parametrize("rule", ["output hold", "output linear", "residual hold", "residual linear"])
 def test_recalling_the_steps_before_a_segment_equals_computing_them(comfy, tiny_wan, sampler, rule):
     import torch
-    from lemica.cache.run import Action
+    from lemica.cache.steps import Action
     from lemica.cache.trajectory import Trajectory
     from lemica.schedules import Rule, Schedule
 
@@ -70,7 +70,7 @@ def test_recalling_the_steps_before_a_segment_equals_computing_them(comfy, tiny_
 
 
 def test_a_replay_that_was_never_recorded_is_an_error(comfy, tiny_wan):
-    from lemica.cache.run import Action
+    from lemica.cache.steps import Action
     from lemica.cache.trajectory import Trajectory
     from lemica.schedules import Rule, Schedule
 

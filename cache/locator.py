@@ -1,0 +1,54 @@
+"""Tells every call of a sampler to its step, and says when it no longer can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .clock import SigmaCheck, same_sigma
+from .plan import Call
+
+
+class CallLocator:
+    """Follows the sampler's calls along its rehearsed plan or, without one, along its sigmas.
+
+    Once a call cannot be told to a step, none after it can: ``lost`` then says why.
+
+    Args:
+        sigmas: the N + 1 sigmas of the run.
+        plan: the calls of the rehearsal, or None.
+    """
+
+    def __init__(self, sigmas: Sequence[float], plan: Sequence[Call] | None) -> None:
+        self.lost = ""
+        self._sigmas = sigmas
+        self._plan = plan
+        self._calls = 0
+        self._sigma_check = SigmaCheck()
+
+    def next(self, timestep: torch.Tensor) -> Call | None:
+        """The call that the sampler now makes at ``timestep``, [B], or None where that is unknown."""
+        if self.lost:
+            return None
+        call = self._by_sigma(float(timestep.flatten()[0])) if self._plan is None else self._by_plan(timestep)
+        self._calls += 1
+        return call
+
+    def _by_plan(self, timestep: torch.Tensor) -> Call | None:
+        if self._calls >= len(self._plan):
+            return self._lose("the sampler makes more calls than it made in rehearsal")
+        call = self._plan[self._calls]
+        if not self._sigma_check.agrees(timestep, call.sigma):
+            return self._lose("the sampler leaves the sigmas of its rehearsal")
+        return call
+
+    def _by_sigma(self, sigma: float) -> Call | None:
+        """Without a plan a call is step k only where k calls came before it, each at the sigma of its step."""
+        step = self._calls
+        if step < len(self._sigmas) - 1 and same_sigma(sigma, self._sigmas[step]):
+            return Call(step, 0, sigma)
+        return self._lose("the sampler's calls do not follow its sigmas one by one")
+
+    def _lose(self, why: str) -> None:
+        self.lost = f"{why}: computing every step from call {self._calls} on"

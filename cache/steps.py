@@ -1,0 +1,40 @@
+"""What each step of a run does, read off its schedule: action, rule, and whose values are needed later."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ..schedules import Rule, Schedule
+
+
+class Action(Enum):
+    """What a step does."""
+
+    COMPUTE = "compute"
+    REUSE = "reuse"
+    RECALL = "recall"
+    """Return what a recorded trajectory gave at this step; used by calibration."""
+
+
+def actions_of(schedule: Schedule) -> tuple[Action, ...]:
+    """COMPUTE at the schedule's computed steps, REUSE at the others."""
+    computed = set(schedule.computed)
+    return tuple(Action.COMPUTE if step in computed else Action.REUSE for step in range(schedule.steps))
+
+
+def rules_by_step(schedule: Schedule) -> tuple[Rule, ...]:
+    """The rule of the segment that each step lies in."""
+    return tuple(
+        rule for (i, j), rule in zip(schedule.segments(), schedule.rules, strict=True) for _ in range(i, j)
+    )
+
+
+def kept_steps(schedule: Schedule) -> dict[str, frozenset[int]]:
+    """The computed steps whose values a later step needs, by the target of its rule."""
+    kept: dict[str, set[int]] = {"output": set(), "residual": set()}
+    for position, ((i, j), rule) in enumerate(zip(schedule.segments(), schedule.rules, strict=True)):
+        if j - i > 1:
+            kept[rule.target].add(i)
+            if rule.slope and position:
+                kept[rule.target].add(schedule.computed[position - 1])
+    return {target: frozenset(steps) for target, steps in kept.items()}

@@ -1,0 +1,44 @@
+"""Schedules: what they are, where they live, which one fits a model and a run. Standard library only."""
+
+from .grid import same_grid
+from .match import PRESETS, Family, Match, ModelIdentity, find_family
+from .prior import derive, estimate
+from .resample import resample
+from .schedule import (
+    ORIGINS,
+    SLOPES,
+    TARGETS,
+    GridError,
+    Rule,
+    Schedule,
+    ScheduleError,
+    nominal_sigmas,
+)
+from .select import Selection, preset_budget, select
+from .store import Library, dump_json, load_schedule_file
+
+__all__ = [
+    "ORIGINS",
+    "PRESETS",
+    "SLOPES",
+    "TARGETS",
+    "Family",
+    "GridError",
+    "Library",
+    "Match",
+    "ModelIdentity",
+    "Rule",
+    "Schedule",
+    "ScheduleError",
+    "Selection",
+    "derive",
+    "dump_json",
+    "estimate",
+    "find_family",
+    "load_schedule_file",
+    "nominal_sigmas",
+    "preset_budget",
+    "resample",
+    "same_grid",
+    "select",
+]

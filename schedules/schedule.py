@@ -1,0 +1,239 @@
+"""What a schedule is: which steps of a sampling run compute, and how the others get their value.
+
+Convention, here and everywhere in the pack: a run of N steps has steps 0 .. N-1 and N+1 sigmas; step k goes from
+sigma[k] to sigma[k+1]. A schedule lists the computed steps, 0-based and increasing; step 0 always computes, because
+nothing is there to reuse. The budget is the number of computed steps. A segment (i, j) is a computed step i together
+with the reused steps i+1 .. j-1 after it; j is the next computed step, or N, the sink, at the end of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+SCHEMA = 1
+MAX_STEPS = 10_000
+MAX_NAME = 120
+TARGETS = ("output", "residual")
+SLOPES = {"hold": 0.0, "half": 0.5, "linear": 1.0}
+ORIGINS = ("calibrated", "published", "resampled", "estimated", "custom")
+
+_FIELDS = ("schema", "name", "family", "steps", "computed", "rules", "origin", "sigmas", "source")
+
+
+class ScheduleError(ValueError):
+    """A schedule, or a file that should hold one, is not valid."""
+
+
+class GridError(ScheduleError):
+    """A sigma grid cannot carry a schedule: it is too short, not finite, or not strictly decreasing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a reused step gets its value.
+
+    ``target``: what is carried over, the model's output (dx/dsigma) or the residual of its block stack.
+    ``order``: how far the line through the last two computed steps is followed, in sigma: not at all (hold),
+    half of its slope, or all of it (linear).
+    """
+
+    target: str
+    order: str
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS or self.order not in SLOPES:
+            raise ScheduleError(
+                f"Rule {self.target!r} {self.order!r} is unknown: choose one of {', '.join(TARGETS)} "
+                f"followed by one of {', '.join(SLOPES)}, like 'output linear'."
+            )
+
+    @property
+    def slope(self) -> float:
+        """The factor on the slope: 0, 0.5 or 1."""
+        return SLOPES[self.order]
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """The rule that a text like ``output linear`` names; ``str(rule)`` gives the text back."""
+        words = text.split() if isinstance(text, str) else ()
+        if len(words) != 2:
+            raise ScheduleError(f"Rule {text!r} is not two words: write target and order, like 'residual hold'.")
+        return cls(*words)
+
+    def __str__(self) -> str:
+        return f"{self.target} {self.order}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One schedule, valid by construction; a wrong field raises ScheduleError.
+
+    ``sigmas`` are the N+1 sigmas it was made for, or None when its source names none. ``rules`` holds one rule per
+    computed step: the rule of the segment that this step opens. ``source`` is provenance in plain JSON values; it is
+    copied, and not to be changed afterwards.
+    """
+
+    name: str
+    family: str
+    steps: int
+    computed: tuple[int, ...]
+    rules: tuple[Rule, ...]
+    origin: str
+    sigmas: tuple[float, ...] | None = None
+    source: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "name")
+        check_name(self.family, "family")
+        if not is_count(self.steps) or not 1 <= self.steps <= MAX_STEPS:
+            raise ScheduleError(f"steps is {self.steps!r}: give a whole number from 1 to {MAX_STEPS}.")
+        _check_computed(self.computed, self.steps)
+        if not isinstance(self.rules, tuple | list) or not all(isinstance(rule, Rule) for rule in self.rules):
+            raise ScheduleError(f"rules is {self.rules!r}: give one Rule per computed step.")
+        if len(self.rules) != len(self.computed):
+            raise ScheduleError(
+                f"{len(self.rules)} rules for {len(self.computed)} computed steps: give one rule per computed step."
+            )
+        if self.origin not in ORIGINS:
+            raise ScheduleError(f"origin is {self.origin!r}: choose one of {', '.join(ORIGINS)}.")
+        object.__setattr__(self, "computed", tuple(self.computed))
+        object.__setattr__(self, "rules", tuple(self.rules))
+        if self.sigmas is not None:
+            sigmas = check_sigmas(self.sigmas)
+            if len(sigmas) != self.steps + 1:
+                raise ScheduleError(f"{len(sigmas)} sigmas for {self.steps} steps: give one more than there are steps.")
+            object.__setattr__(self, "sigmas", sigmas)
+        object.__setattr__(self, "source", _plain_copy(self.source))
+
+    @property
+    def budget(self) -> int:
+        """The number of computed steps."""
+        return len(self.computed)
+
+    def segments(self) -> tuple[tuple[int, int], ...]:
+        """The segments (i, j) in order; the last one ends at N, the sink."""
+        return tuple(zip(self.computed, (*self.computed[1:], self.steps), strict=True))
+
+    def to_json(self) -> dict[str, object]:
+        """The schedule in plain JSON values; ``from_json`` reads them."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "family": self.family,
+            "steps": self.steps,
+            "computed": list(self.computed),
+            "rules": [str(rule) for rule in self.rules],
+            "origin": self.origin,
+            "sigmas": None if self.sigmas is None else list(self.sigmas),
+            "source": _plain_copy(self.source),
+        }
+
+    @classmethod
+    def from_json(cls, data: object) -> Schedule:
+        """The schedule that ``to_json`` wrote; ScheduleError for anything else, or for a newer schema."""
+        if not isinstance(data, Mapping):
+            raise ScheduleError(f"A schedule is a JSON object, not {type(data).__name__}.")
+        check_schema(data)
+        unknown = sorted(str(key) for key in data.keys() - set(_FIELDS))
+        if unknown:
+            raise ScheduleError(f"Unknown fields {', '.join(unknown)}: a schedule has {', '.join(_FIELDS)}.")
+        missing = [key for key in _FIELDS[:7] if key not in data]
+        if missing:
+            raise ScheduleError(f"The schedule lacks {', '.join(missing)}.")
+        rules = data["rules"]
+        if not isinstance(rules, list):
+            raise ScheduleError(f"rules is {rules!r}: give a list with one text per computed step.")
+        return cls(
+            name=data["name"],
+            family=data["family"],
+            steps=data["steps"],
+            computed=data["computed"],
+            rules=tuple(Rule.parse(text) for text in rules),
+            origin=data["origin"],
+            sigmas=data.get("sigmas"),
+            source=data.get("source", {}),
+        )
+
+
+def check_schema(data: Mapping[str, object]) -> None:
+    """ScheduleError unless ``schema`` is a version that this pack reads."""
+    schema = data.get("schema")
+    if not is_count(schema) or schema < 1:
+        raise ScheduleError(f"schema is {schema!r}: this is not a schedule file of LeMiCa.")
+    if schema > SCHEMA:
+        raise ScheduleError(
+            f"This file has schema {schema}, this version of ComfyUI-LeMiCa reads up to {SCHEMA}: update the node pack."
+        )
+
+
+def check_name(name: object, what: str) -> None:
+    """ScheduleError unless ``name`` is 1 to 120 printable characters without spaces at its ends."""
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+        raise ScheduleError(f"{what} is {_shorten(name)}: give a text of 1 to {MAX_NAME} characters.")
+    if not name.isprintable() or name != name.strip():
+        raise ScheduleError(
+            f"{what} is {_shorten(name)}: leave out control characters, and spaces at the start and the end."
+        )
+
+
+def check_sigmas(sigmas: Sequence[float]) -> tuple[float, ...]:
+    """The sigmas as floats; GridError unless there are two or more, finite, >= 0 and strictly decreasing."""
+    if isinstance(sigmas, str | bytes) or not isinstance(sigmas, Sequence):
+        raise GridError(f"sigmas is {_shorten(sigmas)}: give a list of numbers.")
+    for k, sigma in enumerate(sigmas):
+        if isinstance(sigma, bool) or not isinstance(sigma, int | float):
+            raise GridError(f"sigmas[{k}] is {_shorten(sigma)}: give numbers only.")
+    try:
+        grid = tuple(float(sigma) for sigma in sigmas)
+    except OverflowError as error:
+        raise GridError(f"A sigma is too large for a float: {error}.") from None
+    if not 2 <= len(grid) <= MAX_STEPS + 1:
+        raise GridError(f"{len(grid)} sigmas: a run of N steps has N+1, with N from 1 to {MAX_STEPS}.")
+    for k, sigma in enumerate(grid):
+        if not math.isfinite(sigma) or sigma < 0:
+            raise GridError(f"sigmas[{k}] is {sigma}: every sigma has to be finite and not negative.")
+        if k and sigma >= grid[k - 1]:
+            raise GridError(f"sigmas[{k}] is {sigma} after {grid[k - 1]}: sigmas have to decrease at every step.")
+    return grid
+
+
+def nominal_sigmas(shift: float, steps: int) -> tuple[float, ...]:
+    """The N+1 sigmas of a flow model with time shift s: s*t / (1 + (s-1)*t) at t = 1 - k/N; from 1 down to 0."""
+    times = (1 - k / steps for k in range(steps + 1))
+    return tuple(shift * t / (1 + (shift - 1) * t) for t in times)
+
+
+def is_count(value: object) -> bool:
+    """Whether the value is a whole number; a bool is not, and neither is 3.0."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_computed(computed: object, steps: int) -> None:
+    if not isinstance(computed, tuple | list) or not all(is_count(step) for step in computed):
+        raise ScheduleError(f"computed is {_shorten(computed)}: give whole numbers, the 0-based computed steps.")
+    if not 1 <= len(computed) <= steps:
+        raise ScheduleError(f"{len(computed)} computed steps in a run of {steps}: the budget has to be 1 to {steps}.")
+    if any(later <= earlier for earlier, later in zip(computed, computed[1:], strict=False)):
+        raise ScheduleError(f"computed is {_shorten(list(computed))}: list every step once, in increasing order.")
+    if computed[0] != 0:
+        raise ScheduleError(f"The first computed step is {computed[0]}: step 0 has nothing to reuse, start with it.")
+    if computed[-1] >= steps:
+        raise ScheduleError(f"Computed step {computed[-1]} is not in a run of {steps} steps: the last is {steps - 1}.")
+
+
+def _plain_copy(source: object) -> dict[str, object]:
+    """A deep copy of a JSON object; ScheduleError when it holds anything that JSON cannot."""
+    if not isinstance(source, Mapping):
+        raise ScheduleError(f"source is {_shorten(source)}: give an object with plain JSON values.")
+    try:
+        return json.loads(json.dumps(dict(source), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ScheduleError(f"source holds a value that JSON cannot: {error}.") from None
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

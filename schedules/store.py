@@ -1,0 +1,223 @@
+"""Where schedules live: the packaged library, which is read only, and the user's directory beside it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from .match import Family
+from .packaged import read_family
+from .schedule import Schedule, ScheduleError, check_name
+
+MAX_BYTES = 1 << 20
+
+log = logging.getLogger("LeMiCa")
+
+_Stamp = tuple[int, int]
+
+
+class Library:
+    """The schedules at hand: those of ``packaged``, and those of ``user``, a directory that may not exist yet.
+
+    Files are read when asked for, and again when they have changed. A broken file of the user's is left out, named
+    by ``problems`` and logged once.
+    """
+
+    def __init__(self, packaged: Path, user: Path | None = None) -> None:
+        self._packaged = packaged
+        self._user = user
+        self._read: dict[Path, tuple[_Stamp, object]] = {}
+
+    def families(self) -> tuple[Family, ...]:
+        """The packaged families, in the order in which ties between them are decided."""
+        return tuple(sorted((family for family, _ in self._families()), key=lambda family: (family.order, family.key)))
+
+    def schedules(self, family: str | None = None) -> tuple[Schedule, ...]:
+        """All schedules, or those of one family key: the user's before the packaged; of equal names the first."""
+        named: dict[str, Schedule] = {}
+        for schedule in (*self.own(), *self._packaged_schedules()):
+            named.setdefault(schedule.name, schedule)
+        return tuple(schedule for schedule in named.values() if family in (None, schedule.family))
+
+    def own(self, family: str | None = None) -> tuple[Schedule, ...]:
+        """The user's schedules, all of them or those of one family key, by file name."""
+        schedules = self._user_schedules()[0].values()
+        return tuple(schedule for schedule in schedules if family in (None, schedule.family))
+
+    def get(self, name: str) -> Schedule:
+        """The schedule of this name; ScheduleError with the nearest names when there is none."""
+        schedules = {schedule.name: schedule for schedule in self.schedules()}
+        if name in schedules:
+            return schedules[name]
+        near = difflib.get_close_matches(str(name), schedules, n=3, cutoff=0.4)
+        advice = f"did you mean {' or '.join(near)}?" if near else "choose one from the list of the library."
+        raise ScheduleError(f"There is no schedule {name!r}: {advice}")
+
+    def problems(self) -> list[str]:
+        """What is wrong with files in the user's directory, one line per file that was left out."""
+        return self._user_schedules()[1]
+
+    def save(self, schedule: Schedule) -> Path:
+        """Write a schedule to the user's directory, replacing the user's schedule of that name; returns its file.
+
+        A crash leaves the old file or the new one, never half of one. Raises ScheduleError for the name of a packaged
+        schedule, or without a user's directory; OSError when the disk refuses.
+        """
+        if self._user is None:
+            raise ScheduleError("There is no user directory for schedules: start the library with one to save.")
+        if any(packaged.name == schedule.name for packaged in self._packaged_schedules()):
+            raise ScheduleError(f"{schedule.name!r} is a packaged schedule, which is read only: choose another name.")
+        path = self._file_of(schedule.name) or self._user / file_name(schedule.name)
+        text = dump_json(schedule.to_json())
+        if len(text.encode()) > MAX_BYTES:
+            raise ScheduleError(f"Schedule {schedule.name!r} takes more than {MAX_BYTES} bytes: shorten its source.")
+        self._user.mkdir(parents=True, exist_ok=True)
+        _write(path, text)
+        return path
+
+    def delete(self, name: str) -> None:
+        """Remove the user's schedule of this name; ScheduleError when there is none, or it is a packaged one."""
+        path = self._file_of(name)
+        if path is None:
+            self.get(name)
+            raise ScheduleError(f"{name!r} is a packaged schedule, which is read only: it cannot be deleted.")
+        path.unlink()
+
+    def rename(self, old: str, new: str) -> Schedule:
+        """Give the user's schedule another name; written under the new name first, then removed under the old one."""
+        path = self._file_of(old)
+        if path is None:
+            self.get(old)
+            raise ScheduleError(f"{old!r} is a packaged schedule, which is read only: save a copy under another name.")
+        check_name(new, "name")
+        if any(schedule.name == new for schedule in self.schedules()):
+            raise ScheduleError(f"There is a schedule {new!r} already: choose another name.")
+        renamed = replace(self.get(old), name=new)
+        self.save(renamed)
+        path.unlink()
+        return renamed
+
+    def _families(self) -> list[tuple[Family, tuple[Schedule, ...]]]:
+        files = [path for path in sorted(self._packaged.glob("*.json")) if path.name != "prior.json"]
+        return [self._cached(path, _stamp(path), lambda path: read_family(load_json(path))) for path in files]
+
+    def _packaged_schedules(self) -> list[Schedule]:
+        return [schedule for _, schedules in self._families() for schedule in schedules]
+
+    def _user_schedules(self) -> tuple[dict[Path, Schedule], list[str]]:
+        """The user's readable schedules by file, one per name, and what is wrong with the other files."""
+        schedules: dict[Path, Schedule] = {}
+        problems: list[str] = []
+        if self._user is None or not self._user.is_dir():
+            return schedules, problems
+        root = self._user.resolve()
+        for path in sorted(self._user.glob("*.json")):
+            try:
+                if not path.resolve().is_relative_to(root):
+                    raise ScheduleError("it is a link out of the directory of schedules: copy the file here instead.")
+                schedule = self._cached(path, _stamp(path), _load_or_complain)
+                if isinstance(schedule, str):
+                    raise ScheduleError(schedule)
+                twin = next((other for other, known in schedules.items() if known.name == schedule.name), None)
+                if twin is not None:
+                    raise ScheduleError(f"{twin.name} holds a schedule of the same name {schedule.name!r}: remove one.")
+                schedules[path] = schedule
+            except (ScheduleError, OSError, RuntimeError) as error:
+                problems.append(f"{path.name}: {error}")
+        return schedules, problems
+
+    def _file_of(self, name: str) -> Path | None:
+        return next((path for path, schedule in self._user_schedules()[0].items() if schedule.name == name), None)
+
+    def _cached(self, path: Path, stamp: _Stamp, read: Callable[[Path], object]) -> object:
+        known = self._read.get(path)
+        if known is None or known[0] != stamp:
+            known = self._read[path] = (stamp, read(path))
+        return known[1]
+
+
+def load_schedule_file(path: Path) -> Schedule:
+    """The schedule in a JSON file; ScheduleError naming the file when it holds none, OSError when it cannot be read."""
+    try:
+        return Schedule.from_json(load_json(path))
+    except ScheduleError as error:
+        raise ScheduleError(f"{path.name}: {error}") from None
+
+
+def load_json(path: Path) -> object:
+    """The JSON value in a regular UTF-8 file of up to 1 MiB; ScheduleError for anything else, NaN and Infinity too."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ScheduleError("this is not a regular file: give a JSON file.")
+    if status.st_size > MAX_BYTES:
+        raise ScheduleError(f"the file has {status.st_size} bytes: a schedule takes at most {MAX_BYTES}.")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if not content.strip():
+        raise ScheduleError("the file is empty: save the schedule again.")
+    try:
+        return json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except ScheduleError:
+        raise
+    except RecursionError:
+        raise ScheduleError("the file is nested too deeply: this is not a schedule.") from None
+    except ValueError as error:
+        raise ScheduleError(f"the file is not valid JSON: {error}.") from None
+
+
+def dump_json(value: object) -> str:
+    """JSON with sorted keys and 2-space indent, lists of plain values on one line, a newline at the end."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    text = re.sub(r"\[\n\s+[^\[\]{}]*?\n\s+\]", _join_lines, text)
+    return f"{text}\n"
+
+
+def file_name(name: str) -> str:
+    """The file name for a schedule name: letters, digits, dots and dashes of it, and a digest that keeps it unique."""
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60]
+    return f"{slug or 'schedule'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
+
+
+def _load_or_complain(path: Path) -> Schedule | str:
+    """The schedule, or what is wrong with the file; this runs once per version of a file, and so does the log line."""
+    try:
+        return Schedule.from_json(load_json(path))
+    except ScheduleError as error:
+        log.warning("schedule file %s left out: %s", path.name, error)
+        return str(error)
+
+
+def _join_lines(found: re.Match[str]) -> str:
+    return re.sub(r"\n\s+", "", found[0].replace(",\n", ", \n"))
+
+
+def _write(path: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ScheduleError(f"the file holds {constant}, which is not JSON: every number has to be finite.")
