@@ -1,0 +1,156 @@
+"""The nodes on a running ComfyUI server, over its HTTP API."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def demo_prompt(server) -> str:
+    kind, *options = server.object_info()["LeMiCaDemoModel"]["input"]["required"]["prompt"]
+    return (kind if isinstance(kind, list) else options[0]["options"])[0]
+
+
+def lemica(**changed) -> dict:
+    inputs = {"preset": "medium", "budget": 3, "schedule": "auto", "rule": "as scheduled", "cache_device": "auto"}
+    return {"class_type": "LeMiCa", "inputs": {"model": ["model", 0], **inputs, **changed}}
+
+
+def graph(demo_prompt: str, *nodes: dict, seed: int = 1, **sampler) -> dict:
+    """A workflow in ComfyUI's API format: one KSampler on each LeMiCa node, each clip saved."""
+    prompt = {"model": {"class_type": "LeMiCaDemoModel", "inputs": {"prompt": demo_prompt}}}
+    for number, node in enumerate(nodes):
+        prompt[f"lemica{number}"] = node
+        inputs = {
+            "model": [f"lemica{number}", 0], "positive": ["model", 1], "negative": ["model", 2],
+            "latent_image": ["model", 3], "seed": seed, "steps": STEPS, "cfg": 3.0, "sampler_name": "euler",
+            "scheduler": "simple", "denoise": 1.0, **sampler,
+        }
+        prompt[f"sampler{number}"] = {"class_type": "KSampler", "inputs": inputs}
+        prompt[f"save{number}"] = {
+            "class_type": "SaveLatent",
+            "inputs": {"samples": [f"sampler{number}", 0], "filename_prefix": f"nodes/{number}"},
+        }
+    return prompt
+
+
+def refused(server, prompt: dict) -> dict:
+    """The answer of the server to a prompt that it does not take."""
+    body = json.dumps({"prompt": prompt}).encode()
+    request = urllib.request.Request(f"{server.url}/prompt", body, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(request)
+    assert error.value.code == 400
+    return json.loads(error.value.read())
+
+
+def test_node_ids_and_the_order_of_their_inputs_stay_what_saved_workflows_hold(server):
+    info = server.object_info()
+    assert list(info["LeMiCa"]["input"]["required"]) == [
+        "model", "preset", "budget", "schedule", "rule", "cache_device"
+    ]
+    assert info["LeMiCa"]["output"] == ["MODEL"]
+    assert list(info["LeMiCaDemoModel"]["input"]["required"]) == ["prompt"]
+    assert info["LeMiCaDemoModel"]["output"] == ["MODEL", "CONDITIONING", "CONDITIONING", "LATENT", "VAE"]
+
+
+def test_every_input_has_a_tooltip_and_every_text_is_in_the_locale(server):
+    texts = json.loads((ROOT / "locales/en/nodeDefs.json").read_text())
+    for node_id in ("LeMiCa", "LeMiCaDemoModel"):
+        inputs = server.object_info()[node_id]["input"]["required"]
+        assert all(options["tooltip"] for _, options in inputs.values())
+        assert {name: options["tooltip"] for name, (_, options) in inputs.items()} == {
+            name: text["tooltip"] for name, text in texts[node_id]["inputs"].items()
+        }
+        assert (ROOT / "web/docs" / f"{node_id}.md").read_text().startswith("# ")
+
+
+def test_two_samplers_in_one_workflow_report_each_for_itself(server, demo_prompt):
+    execution = server.queue(graph(demo_prompt, lemica(preset="custom", budget=2), lemica(preset="custom", budget=4)))
+    reports = {event["node"]: event for event in execution.lemica}
+    assert {node: len(report["computed"]) for node, report in reports.items()} == {"lemica0": 2, "lemica1": 4}
+    for report in reports.values():
+        assert report["computed"][0] == 0
+        assert (report["calls"], report["full_calls"]) == (2 * len(report["computed"]), 2 * STEPS)
+        assert report["origin"] in report["line"] and report["schedule"] in report["line"]
+
+
+@pytest.mark.parametrize(
+    "changed, told",
+    [
+        ({"preset": "warp"}, "warp"),
+        ({"schedule": "no/such"}, "no/such"),
+        ({"rule": "guess"}, "guess"),
+        ({"budget": 0}, "budget"),
+        ({"cache_device": "tape"}, "tape"),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_refused_before_anything_runs(server, demo_prompt, changed, told):
+    assert told in json.dumps(refused(server, graph(demo_prompt, lemica(**changed))))
+
+
+def test_a_budget_above_the_steps_stops_before_sampling_with_both_numbers(server, demo_prompt):
+    from lemica.workflows.failure import Failure
+
+    with pytest.raises(Failure, match="7.*6 steps"):
+        server.queue(graph(demo_prompt, lemica(preset="custom", budget=7), seed=2))
+
+
+def test_a_schedule_of_the_users_is_found_by_name_and_a_broken_one_hides_nothing(server, demo_prompt):
+    folder = server.user / "lemica" / "schedules"
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = {
+        "schema": 1, "name": "mine", "family": "lemica-demo", "steps": STEPS, "computed": [0, 4],
+        "rules": ["output hold", "output linear"], "origin": "custom", "sigmas": None, "source": {},
+    }
+    (folder / "mine.json").write_text(json.dumps(mine))
+    (folder / "broken.json").write_text('{"schema": 1, "name": "half')
+    try:
+        kind, *options = server.object_info()["LeMiCa"]["input"]["required"]["schedule"]
+        assert "mine" in (kind if isinstance(kind, list) else options[0]["options"])
+        (report,) = server.queue(graph(demo_prompt, lemica(schedule="mine"), seed=3)).lemica
+        assert report["computed"] == [0, 4] and report["schedule"] == "mine"
+    finally:
+        (folder / "mine.json").unlink()
+        (folder / "broken.json").unlink()
+
+
+def test_the_web_files_are_served(server):
+    with urllib.request.urlopen(f"{server.url}/extensions") as answer:
+        scripts = [path for path in json.loads(answer.read()) if path.endswith(("/lemica.js", "/run_view.js"))]
+    assert len(scripts) == 2
+    for path in scripts:
+        with urllib.request.urlopen(server.url + path) as answer:
+            assert "export" in (text := answer.read().decode()) or "registerExtension" in text
+
+
+def test_the_stock_loaders_open_the_demo_model(comfy):
+    import folder_paths
+    import nodes
+
+    for kind in ("diffusion_models", "vae"):
+        folder_paths.add_model_folder_path(kind, str(ROOT / "workflows/demo_model"))
+    (model,) = nodes.UNETLoader().load_unet("wan_tiny.safetensors", "default")
+    (vae,) = nodes.VAELoader().load_vae("wan_tiny_vae.safetensors")
+    assert type(model.model).__name__ == "WAN21"
+    assert type(vae.first_stage_model).__name__ == "WanVAE"
+    assert vae.latent_channels == 16
+
+
+def test_the_demo_model_is_of_its_own_family(comfy):
+    import comfy.sd
+    from lemica.cache.identity import identify
+    from lemica.schedules import Library, find_family
+
+    model = comfy.sd.load_diffusion_model(str(ROOT / "workflows/demo_model/wan_tiny.safetensors"))
+    identity = identify(model)
+    assert identity.file == "wan_tiny.safetensors"
+    assert find_family(identity, Library(ROOT / "schedules/library").families()).key == "lemica-demo"
