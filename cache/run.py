@@ -98,6 +98,10 @@ class SamplingRun:
             self._doubt(self._locator.lost)
             self._slots.clear()
 
+    def end(self) -> None:
+        """The sampler has made its last call."""
+        self._stopwatch.mark()
+
     def _doubt(self, message: str) -> None:
         if message not in self._doubts:
             self._doubts.append(message)
@@ -144,7 +148,7 @@ class SamplingRun:
             self.note_computed()
         outputs = compute()
         if self._record is not None:
-            self._record.put_outputs((self.call.step, self.call.stage, self._slot[1]), outputs)
+            self._record.put_outputs((self.call.step, self._slot), outputs)
         self._keep_outputs(x, outputs, active)
         return outputs
 
@@ -170,7 +174,7 @@ class SamplingRun:
         ]
 
     def _recalled(self, x: torch.Tensor, active: tuple) -> list[torch.Tensor]:
-        outputs = [o.to(x.device) for o in self._recall.outputs((self.call.step, self.call.stage, self._slot[1]))]
+        outputs = [output.to(x.device) for output in self._recall.outputs((self.call.step, self._slot))]
         self._keep_outputs(x, outputs, active)
         if self._keeps("residual"):
             for uuid in (u for uuids in active if uuids is not None for u in uuids):
@@ -181,7 +185,7 @@ class SamplingRun:
     # Residual rules, for the block stack
 
     def _trace_key(self, uuid: Hashable) -> Hashable:
-        return (self.call.step, self.call.stage, self._slot[1], uuid)
+        return (self.call.step, self._slot, uuid)
 
     def _residual_key(self, uuid: Hashable, latent_shape: tuple[int, ...]) -> Hashable:
         return ("residual", self.call.stage, self._slot[1], self._slot[2][1], uuid, latent_shape)
@@ -236,10 +240,7 @@ class SamplingRun:
 
     def report(self, finished: bool) -> RunReport:
         """What the run did; on CUDA this waits for the last call of the run."""
-        laps: list[float] = []
-        if finished and self._stopwatch is not None:
-            self._stopwatch.mark()
-            laps = self._stopwatch.laps()
+        laps = self._stopwatch.laps() if finished and self._stopwatch is not None else []
         ran = sum(self._ran)
         full_calls = round(self.model_calls * len(self._ran) / ran) if ran else 0
         return RunReport(

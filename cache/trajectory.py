@@ -10,8 +10,8 @@ import torch
 class Trajectory:
     """The denoised outputs of every call of a run and, on request, the residuals of its block stack.
 
-    Keys name (step, stage, batch within the call) and, for residuals, the cond's uuid as well; a replay must therefore
-    use the guider that was recorded.
+    Keys name the step, the batch within it by its conds' uuids and, for residuals, the cond; a replay must therefore use
+    the guider that was recorded.
 
     Args:
         residuals_wanted: whether to keep the block stack's residuals too; they are as large as the activations.
@@ -50,7 +50,7 @@ class Trajectory:
     def _find(values: dict, key: Hashable):
         if key not in values:
             raise LookupError(
-                f"The recorded trajectory has nothing for (step, stage, batch, ...) = {key}: replay with the same "
+                f"The recorded trajectory has nothing for {key}: replay with the same "
                 "guider, sampler and sigmas that were recorded."
             )
         return values[key]

@@ -114,11 +114,14 @@ class CacheWrappers:
         self, executor: WrapperExecutor, guider: CFGGuider, sigmas: torch.Tensor, extra_args: dict, callback,
         noise: torch.Tensor, *args, **kwargs,
     ) -> torch.Tensor:
-        """Rehearse the sampler before it runs."""
+        """Rehearse the sampler, then let it run."""
         run = _run_of(extra_args["model_options"])
-        if run is not None:
-            run.start(rehearse(executor.class_obj, guider, run.sigmas, extra_args.get("seed")), noise.device)
-        return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+        if run is None:
+            return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+        run.start(rehearse(executor.class_obj, guider, run.sigmas, extra_args.get("seed")), noise.device)
+        samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+        run.end()
+        return samples
 
     def predict_noise(
         self, executor: WrapperExecutor, x: torch.Tensor, timestep: torch.Tensor, model_options: dict, seed: int | None

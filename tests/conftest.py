@@ -1,0 +1,96 @@
+"""What every test has: the pack as `lemica`, ComfyUI as modules (`comfy`) and as a running server (`server`)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Neither the repository on sys.path, where its nodes/ would hide ComfyUI's nodes.py, nor its __init__, which needs
+# a running ComfyUI.
+pack = types.ModuleType("lemica")
+pack.__path__ = [str(ROOT)]
+sys.modules["lemica"] = pack
+
+if TYPE_CHECKING:
+    from lemica.workflows.client import Execution, Prompt
+    from lemica.workflows.environment import ComfyUI
+    from lemica.workflows.server import Server
+
+
+def pytest_configure() -> None:
+    """End by SIGTERM as by Ctrl-C, so that fixtures end, and with them the server."""
+    from lemica.workflows.environment import stop_once
+
+    signal.signal(signal.SIGTERM, stop_once)
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> ComfyUI:
+    """The ComfyUI that tests/run found or built."""
+    from lemica.workflows.environment import ComfyUI
+
+    if "LEMICA_COMFYUI" not in os.environ:
+        pytest.fail("This test needs ComfyUI: start the tests with tests/run, which finds or builds one.", pytrace=False)
+    path, python = Path(os.environ["LEMICA_COMFYUI"]), Path(os.environ["LEMICA_COMFYUI_PYTHON"])
+    return ComfyUI(path, python, owned=bool(os.environ["LEMICA_COMFYUI_OWNED"]))
+
+
+@pytest.fixture(scope="session")
+def comfy(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> types.ModuleType:
+    """ComfyUI's `comfy` package, importable from here on, on the CPU where there is no accelerator."""
+    import torch
+
+    sys.path.insert(0, str(comfyui.path))
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    from comfy.cli_args import args
+
+    args.cpu = not any(device.is_available() for device in (torch.cuda, torch.backends.mps, torch.xpu))
+    import folder_paths
+
+    folders = tmp_path_factory.mktemp("comfyui")
+    for kind in ("output", "temp", "user", "input"):
+        (folders / kind).mkdir()
+        getattr(folder_paths, f"set_{kind}_directory")(str(folders / kind))
+    return comfy
+
+
+class RunningServer:
+    """The real ComfyUI server with this pack in it."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.url = server.url
+        self.output = server.output
+        self.user = server.user
+        self.log = server.log
+        self.process = server
+
+    def queue(self, prompt: Prompt) -> Execution:
+        """Run a prompt to its end; its `lemica` holds the events of the LeMiCa nodes."""
+        from lemica.workflows.client import queue
+
+        return queue(self._server, prompt)
+
+    def object_info(self) -> dict[str, Any]:
+        return self._server.object_info()
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests, with folders of its own."""
+    from lemica.workflows.server import Server
+
+    folders = tmp_path_factory.mktemp("server")
+    with Server(comfyui, folders / "output", user=folders / "user") as running:
+        yield RunningServer(running)
