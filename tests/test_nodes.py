@@ -134,6 +134,7 @@ def test_the_web_files_are_served(server):
 
 def test_the_stock_loaders_open_the_demo_model(comfy):
     import folder_paths
+
     import nodes
 
     for kind in ("diffusion_models", "vae"):

@@ -171,9 +171,9 @@ def _cells(rows: Sequence[Row], clips: dict[str, np.ndarray]) -> list[list[Cell]
     lemica = [Cell(clips[FULL], f"full: {rows[0].steps} of {rows[0].steps} steps", f"{rows[0].calls} model calls")]
     fewer = [Cell(None, "Plain sampling with as many\nsteps as the run above it")]
     for row in rows[1:]:
-        assert row.quality is not None
         title = f"{row.run}: {row.computed} of {row.steps} steps"
-        lemica.append(Cell(clips[row.run], title, f"{row.calls} model calls, {compare.decibels([row.quality])}"))
+        quality = compare.decibels([row.quality] if row.quality else [])
+        lemica.append(Cell(clips[row.run], title, f"{row.calls} model calls, {quality}"))
         if row.fewer_steps:
             title = f"{row.computed} plain steps"
             detail = f"{row.calls} model calls, {compare.decibels([row.fewer_steps])}"

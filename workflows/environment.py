@@ -179,8 +179,7 @@ def _logged(command: Sequence[str | Path], log: Path, variables: dict[str, str] 
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
         )
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in process.stdout or ():
             file.write(line)
             file.flush()
             if time.monotonic() - shown > 5:

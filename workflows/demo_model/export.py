@@ -13,10 +13,9 @@ import comfy.sd
 import comfy.utils
 import numpy as np
 import torch
+from clips import FRAMES, PROMPTS, SIZE
 from PIL import Image
 from safetensors.torch import save_file
-
-from clips import FRAMES, PROMPTS, SIZE
 from transformer_training import CONFIG, prompt_tokens
 
 LICENCE = "Trained on Fluent Emoji by Microsoft (MIT licence)."

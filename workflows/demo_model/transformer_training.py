@@ -14,9 +14,8 @@ import comfy.model_management
 import comfy.ops
 import numpy as np
 import torch
-from torch import nn
-
 from clips import PROMPTS
+from torch import nn
 
 SIZE = {"dim": 128, "ffn_dim": 512, "num_layers": 8, "in_dim": 16, "out_dim": 16}
 CONFIG = {"num_heads": 2, "text_dim": 64}

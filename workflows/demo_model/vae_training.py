@@ -9,17 +9,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+import sequence_vae
 import torch
+from clips import FRAMES, PROMPTS, Clips
 from comfy.latent_formats import Wan21
 from comfy.ldm.wan.vae import ResidualBlock, RMS_norm, WanVAE
 from torch import nn
 from torch.nn import functional as F
 
-import sequence_vae
-from clips import FRAMES, PROMPTS, Clips
-
 WIDTH, LATENT_CHANNELS = 16, 16
-KL_WEIGHT = 3e-4
+KL_WEIGHT = 5e-6
 STAGES = {"frames": (1, 24, 2e-3), "clips": (FRAMES, 1, 8e-4), "decoder": (FRAMES, 1, 7e-4)}
 """Stage: frames of a clip, clips of a batch, peak learning rate."""
 
