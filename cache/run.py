@@ -66,6 +66,7 @@ class SamplingRun:
         self._doubts: list[str] = []
         self._ran: list[bool] = []
         self._computed_steps: set[int] = set()
+        self._last_step = -1
         self._slots: dict[Hashable, History] = {}
         self._batches: Counter[Hashable] = Counter()
         self._slot: Hashable = None
@@ -91,12 +92,15 @@ class SamplingRun:
         if self._locator is None:
             return
         self._stopwatch.mark()
-        self.call = self._locator.next(timestep)
-        if self.call is not None:
-            self.action = self.actions[self.call.step]
-        elif self._locator.lost:
+        call = self._locator.next(timestep)
+        if call is None:
             self._doubt(self._locator.lost)
             self._slots.clear()
+            self._computed_steps.update(range(self._last_step + 1, self.schedule.steps))
+            return
+        self._last_step = call.step
+        if call.sigma > 0.0:
+            self.call, self.action = call, self.actions[call.step]
 
     def end(self) -> None:
         """The sampler has made its last call."""
@@ -129,7 +133,7 @@ class SamplingRun:
             x: the latent, [B, ...].
             window: names the context window that ``x`` was cut from, if any.
         """
-        if self.call is None or self.call.sigma <= 0.0:
+        if self.call is None:
             self._ran[-1] = True
             return compute()
         active = active_conds(conds, self.call.sigma)
@@ -156,15 +160,14 @@ class SamplingRun:
         if not self._keeps("output"):
             return
         for index, (output, uuids) in enumerate(zip(outputs, active)):
-            if uuids is not None:
+            if uuids:
                 self._put(("output", self._slot, index), derivative(x, output, self.call.sigma))
 
     def _reused(self, x: torch.Tensor, active: tuple) -> list[torch.Tensor] | None:
         histories = [
-            None if uuids is None else self._slots.get(("output", self._slot, index))
-            for index, uuids in enumerate(active)
+            self._slots.get(("output", self._slot, index)) if uuids else None for index, uuids in enumerate(active)
         ]
-        if any(uuids is not None and (h is None or not h.fits(x)) for h, uuids in zip(histories, active)):
+        if any(uuids and (h is None or not h.fits(x)) for h, uuids in zip(histories, active)):
             self.missing()
             return None
         sigma, slope = self.call.sigma, self.rule.slope
@@ -177,7 +180,7 @@ class SamplingRun:
         outputs = [output.to(x.device) for output in self._recall.outputs((self.call.step, self._slot))]
         self._keep_outputs(x, outputs, active)
         if self._keeps("residual"):
-            for uuid in (u for uuids in active if uuids is not None for u in uuids):
+            for uuid in (uuid for uuids in active for uuid in uuids or ()):
                 latent_shape, residual = self._recall.residual(self._trace_key(uuid))
                 self.keep_residual(uuid, latent_shape, residual)
         return outputs

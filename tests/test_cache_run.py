@@ -226,6 +226,7 @@ def test_a_sampler_that_chooses_its_own_steps_computes_every_call(tiny_wan, wan,
     cached = tiny_wan.sample(install(wan, (0,), "output hold", reports.append), sampler="dpm_adaptive")
     assert equal(plain, cached)
     assert "computing every step" in reports[0].line()
+    assert reports[0].computed == tuple(range(STEPS))
 
 
 def test_a_foreign_sampler_is_followed_by_its_sigmas(comfy, tiny_wan, wan, install):
