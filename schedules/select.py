@@ -103,7 +103,7 @@ def _found(library: Library, match: Match, grid: tuple[float, ...], budget: int)
             fitted = resample(nearest, grid, budget)
             return Selection(fitted, _where_from(nearest, fitted))
     title = match.identity.model_class if match.family is None else match.family.title
-    note = f"no schedule for {title}: estimated from published lists; run Calibrate LeMiCa for this model"
+    note = f"no schedule for {title}: estimated from published lists until this model is calibrated"
     return Selection(estimate(match.key, grid, budget, ESTIMATED_RULE), note)
 
 

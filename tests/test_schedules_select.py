@@ -90,7 +90,7 @@ def test_family_without_lists_is_estimated():
     assert selection.schedule.origin == "estimated"
     assert {str(rule) for rule in selection.schedule.rules} == {"output half"}
     assert selection.note == (
-        "no schedule for Wan 2.2 14B: estimated from published lists; run Calibrate LeMiCa for this model"
+        "no schedule for Wan 2.2 14B: estimated from published lists until this model is calibrated"
     )
 
 

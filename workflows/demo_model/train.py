@@ -19,7 +19,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="download the emoji from the npm registry")
     vae = commands.add_parser("vae", help="one stage of the VAE's training")
-    vae.add_argument("stage", choices=("frames", "clips", "decoder"))
+    vae.add_argument("stage", choices=("frames", "clips", "align", "decoder"))
     vae.add_argument("--minutes", type=float, required=True)
     latents = commands.add_parser("latents", help="encode the clips and normalise the latents")
     latents.add_argument("--variants", type=int, default=48)
@@ -60,7 +60,10 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.command == "vae":
         import vae_training
 
-        vae_training.train(folder, arguments.stage, arguments.minutes, seed)
+        if arguments.stage == "align":
+            vae_training.align(folder, arguments.minutes, seed)
+        else:
+            vae_training.train(folder, arguments.stage, arguments.minutes, seed)
     elif arguments.command == "latents":
         import vae_training
 

@@ -18,6 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 
 WIDTH, LATENT_CHANNELS = 16, 16
+TEMPORAL = [False, True, True]
+"""Which levels halve the frames: Wan's own, the one that ComfyUI's loader builds."""
 KL_WEIGHT = 5e-6
 STAGES = {"frames": (1, 24, 2e-3), "clips": (FRAMES, 1, 8e-4), "decoder": (FRAMES, 1, 7e-4)}
 """Stage: frames of a clip, clips of a batch, peak learning rate."""
@@ -27,7 +29,7 @@ logger = logging.getLogger("demo_model")
 
 def new_vae() -> WanVAE:
     """A WanVAE with fresh weights."""
-    vae = WanVAE(dim=WIDTH, z_dim=LATENT_CHANNELS)
+    vae = WanVAE(dim=WIDTH, z_dim=LATENT_CHANNELS, temperal_downsample=TEMPORAL)
     for module in vae.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -85,6 +87,51 @@ def train(folder: Path, stage: str, minutes: float, seed: int) -> None:
             save(vae, path)
     save(vae, path)
     logger.info("%s ends after %d steps, %d clips of %d frames", stage, step, step * count, frames)
+
+
+def align(folder: Path, minutes: float, seed: int) -> None:
+    """Carry the latents of ``teacher.pt``, a VAE that halves the frames at other levels, over to ``vae.pt``.
+
+    The encoder learns to give the teacher's latents, the decoder to read them; both begin with the teacher's weights
+    where these fit, and with time convolutions that repeat or pick frames where they do not.
+    """
+    weights = torch.load(folder / "teacher.pt", weights_only=True)
+    levels = [f"encoder.downsamples.{k}.time_conv.weight" in weights for k in (2, 5, 8)]
+    teacher = WanVAE(dim=WIDTH, z_dim=LATENT_CHANNELS, temperal_downsample=levels)
+    teacher.load_state_dict(weights)
+    vae = new_vae()
+    fresh = set(vae.load_state_dict(weights, strict=False).missing_keys)
+    with torch.no_grad():
+        for name, parameter in vae.named_parameters():
+            if name in fresh and name.endswith("weight"):
+                repeats = parameter.shape[0] // parameter.shape[1]
+                parameter.zero_()[:, :, -1, 0, 0] = torch.eye(parameter.shape[1]).repeat(repeats, 1)
+    peak = 1e-3
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
+    batches = Clips(folder).batches(1, FRAMES, seed)
+    begin, errors, step = time.monotonic(), [], 0
+    while (done := (time.monotonic() - begin) / (60 * minutes)) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = peak * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        clips = next(batches)
+        with torch.no_grad():
+            latents = sequence_vae.encode(teacher, clips)[0]
+        decoded = sequence_vae.decode(vae, latents)
+        distance = F.mse_loss(sequence_vae.encode(vae, clips)[0], latents)
+        edges = sum(F.l1_loss(decoded.diff(dim=dim), clips.diff(dim=dim)) for dim in (3, 4))
+        loss = F.l1_loss(decoded, clips) + F.mse_loss(decoded, clips) + edges + 0.1 * distance
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        errors.append(F.mse_loss(decoded.detach().clamp(-1, 1), clips).item())
+        step += 1
+        if step % 100 == 0:
+            psnr = 10 * math.log10(4 / np.mean(errors[-100:]))
+            logger.info("align step %d, %.0f%%, latents %.4f, %.2f dB", step, 100 * done, distance.item(), psnr)
+            save(vae, folder / "vae.pt")
+    save(vae, folder / "vae.pt")
+    logger.info("align ends after %d steps", step)
 
 
 def save(vae: WanVAE, path: Path) -> None:
