@@ -28,7 +28,8 @@ def prompts():
 
     with safe_open(FILES / "prompts.safetensors", framework="pt") as file:
         metadata = file.metadata()
-        return json.loads(metadata["names"]), json.loads(metadata["size"]), file.get_tensor("prompts"), file.get_tensor("negative")
+        tokens = file.get_tensor("prompts"), file.get_tensor("negative")
+        return json.loads(metadata["names"]), json.loads(metadata["size"]), *tokens
 
 
 @pytest.fixture(scope="module")
