@@ -197,4 +197,4 @@ def test_two_files_of_one_name(library, user):
 
 def test_missing_directory_is_empty(library):
     assert library.own() == () and library.problems() == []
-    assert len(library.schedules()) == 39
+    assert len(library.schedules()) >= 39
