@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("budgets", type=int, nargs="+")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--start", help="go on from a path: its computed steps with commas, a colon, its rule")
+    parser.add_argument("--keep", action="store_true", help="take that path as it is: measure it and write it")
     arguments = parser.parse_args()
     known = None
     if arguments.start:
@@ -149,7 +150,8 @@ def main() -> None:
     outcomes = Outcomes([(3 * k % 24, 7000 + k) for k in range(count)])
     held_out = Outcomes([((3 * k + 1) % 24, 9000 + k) for k in range(2 * count)])
     for budget in arguments.budgets:
-        computed, rule = search(outcomes, budget, known if known and len(known[0]) == budget else None)
+        begun = known if known and len(known[0]) == budget else None
+        computed, rule = begun if begun and arguments.keep else search(outcomes, budget, begun)
         kept, fewer = held_out.psnr(computed, rule), held_out.fewer_steps(budget)
         logger.info(
             "budget %d: %s, %s; held out: mean %.1f worst %.1f dB, fewer steps: mean %.1f worst %.1f dB",
@@ -163,12 +165,13 @@ def write(budget: int, computed: tuple[int, ...], rule: str, sigmas: tuple[float
     from lemica.schedules import dump_json
 
     family = json.loads(LIBRARY.read_text(encoding="utf-8"))
+    held_out = {"mean": round(sum(kept) / len(kept), 2), "worst": round(min(kept), 2)}
     entry = {
         "name": f"lemica-demo/{STEPS}b{budget}", "steps": STEPS, "computed": list(computed), "rules": [rule] * budget,
         "origin": "calibrated", "sigmas": list(sigmas),
         "source": {
             "how": "workflows/demo_model/measure_schedules.py: whole paths measured, single steps moved", "samples": samples,
-            "file": "wan_tiny.safetensors", "held_out_psnr": {"mean": round(sum(kept) / len(kept), 2), "worst": round(min(kept), 2)},
+            "file": "wan_tiny.safetensors", "held_out_psnr": held_out,
         },
     }
     others = [one for one in family.get("schedules", []) if one["name"] != entry["name"]]
