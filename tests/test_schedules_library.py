@@ -8,7 +8,7 @@ import pytest
 from lemica.schedules import Family, Library, ModelIdentity, ScheduleError, find_family
 
 LIBRARY = Library(Path(lemica.schedules.__file__).parent / "library")
-PUBLISHED = [schedule for schedule in LIBRARY.schedules() if schedule.origin == "published"]
+LISTS = [schedule for schedule in LIBRARY.schedules() if schedule.origin == "published"]
 
 PUBLISHED = {
     "wan2.1-t2v-1.3b/b17": [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 18, 25, 32, 39, 46, 49],
@@ -47,7 +47,7 @@ def test_published_list(name):
 
 def test_every_list_of_every_family():
     lists = {}
-    for schedule in PUBLISHED:
+    for schedule in LISTS:
         lists.setdefault(schedule.family, (schedule.steps, []))[1].append(schedule.budget)
         assert schedule.name == f"{schedule.family}/b{schedule.budget}"
         assert schedule.origin == "published"
@@ -56,7 +56,7 @@ def test_every_list_of_every_family():
         assert len(schedule.source["commit"]) == 40
         assert schedule.source["repo"] and schedule.source["path"]
     assert lists == BUDGETS
-    assert len(PUBLISHED) == 39
+    assert len(LISTS) == 39
 
 
 def test_what_is_not_published_was_measured_on_the_demo_model_for_its_presets():
@@ -78,7 +78,7 @@ def test_presets_are_the_lists_from_most_to_least():
 
 
 def test_nominal_sigmas_only_where_the_source_gives_a_shift():
-    with_sigmas = {schedule.family for schedule in PUBLISHED if schedule.sigmas is not None}
+    with_sigmas = {schedule.family for schedule in LISTS if schedule.sigmas is not None}
     assert with_sigmas == {"wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.1-i2v-14b"}
 
 
