@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from ..schedules.atomic import write_atomically
 from ..schedules.grid import same_grid
 from ..schedules.match import ModelIdentity
 from ..schedules.schedule import Rule, ScheduleError, check_name, check_sigmas, is_count
@@ -186,16 +185,7 @@ class ErrorGraph:
                 f"and {MAX_DESCRIPTION} can be read again. Take fewer samples."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, content)
 
     @classmethod
     def load(cls, path: Path) -> ErrorGraph:

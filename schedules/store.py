@@ -6,15 +6,14 @@ import difflib
 import hashlib
 import json
 import logging
-import os
 import re
 import stat
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from .atomic import write_atomically
 from .match import Family
 from .packaged import read_family
 from .schedule import Schedule, ScheduleError, check_name
@@ -82,7 +81,7 @@ class Library:
         if len(text.encode()) > MAX_BYTES:
             raise ScheduleError(f"Schedule {schedule.name!r} takes more than {MAX_BYTES} bytes: shorten its source.")
         self._user.mkdir(parents=True, exist_ok=True)
-        _write(path, text)
+        write_atomically(path, (text).encode("utf-8"))
         return path
 
     def delete(self, name: str) -> None:
@@ -199,19 +198,6 @@ def _load_or_complain(path: Path) -> Schedule | str:
 
 def _join_lines(found: re.Match[str]) -> str:
     return re.sub(r"\n\s+", "", found[0].replace(",\n", ", \n"))
-
-
-def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _stamp(path: Path) -> _Stamp:
