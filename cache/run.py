@@ -40,6 +40,8 @@ class SamplingRun:
         actions: one per step; by default those of the schedule.
         recall: the recorded trajectory that RECALL steps read.
         record: the trajectory to write what is computed to.
+        observe: is shown every call that is told to a step, with the latent that it is made at; it may end the run by
+            raising.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SamplingRun:
         actions: Sequence[Action] | None = None,
         recall: Trajectory | None = None,
         record: Trajectory | None = None,
+        observe: Callable[[Call, torch.Tensor], None] | None = None,
         note: str = "",
     ) -> None:
         self.schedule = schedule
@@ -61,6 +64,7 @@ class SamplingRun:
         self._note = note
         self._placement = placement
         self._recall, self._record = recall, record
+        self._observe = observe
         self._locator: CallLocator | None = None
         self._stopwatch: Stopwatch | None = None
         self._doubts: list[str] = []
@@ -81,8 +85,8 @@ class SamplingRun:
         self._locator = CallLocator(self.sigmas, plan)
         self._stopwatch = Stopwatch(device)
 
-    def begin_call(self, timestep: torch.Tensor) -> None:
-        """The sampler asks for one prediction; settle its step and action.
+    def begin_call(self, x: torch.Tensor, timestep: torch.Tensor) -> None:
+        """The sampler asks for one prediction at the latent ``x``; settle its step and action.
 
         A call that cannot be told to a step computes: it must not reuse anything.
         """
@@ -99,6 +103,8 @@ class SamplingRun:
             self._computed_steps.update(range(self._last_step + 1, self.schedule.steps))
             return
         self._last_step = call.step
+        if self._observe is not None:
+            self._observe(call, x)
         if call.sigma > 0.0:
             self.call, self.action = call, self.actions[call.step]
 

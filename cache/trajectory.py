@@ -8,7 +8,7 @@ import torch
 
 
 class Trajectory:
-    """The denoised outputs of every call of a run and, on request, the residuals of its block stack.
+    """The denoised outputs of every call of a run and, on request, the residuals of its block stack; in main memory.
 
     Keys name the step, the batch within it by its conds' uuids and, for residuals, the cond; a replay must therefore use
     the guider that was recorded.
@@ -24,11 +24,11 @@ class Trajectory:
 
     def put_outputs(self, key: Hashable, outputs: list[torch.Tensor]) -> None:
         """Keep the denoised latents of one batch of a call."""
-        self._outputs[key] = [output.clone() for output in outputs]
+        self._outputs[key] = [output.detach().to("cpu", copy=True) for output in outputs]
 
     def put_residual(self, key: Hashable, latent_shape: tuple[int, ...], residual: torch.Tensor) -> None:
         """Keep the block stack's residual of one cond, computed for a latent of ``latent_shape``."""
-        self._residuals[key] = (latent_shape, residual)
+        self._residuals[key] = (latent_shape, residual.detach().to("cpu", copy=True))
 
     def outputs(self, key: Hashable) -> list[torch.Tensor]:
         """The denoised latents recorded under ``key``.

@@ -107,7 +107,6 @@ class CacheWrappers:
             del options[KEY]
             report = run.report(finished)
             run.close()
-            logger.info(report.line())
             self.on_report(report)
 
     def sampler_sample(
@@ -129,7 +128,7 @@ class CacheWrappers:
         """One call of the sampler, however its conds are batched."""
         run = _run_of(model_options)
         if run is not None:
-            run.begin_call(timestep)
+            run.begin_call(x, timestep)
         return executor(x, timestep, model_options, seed)
 
     def calc_cond_batch(
@@ -206,4 +205,9 @@ def install(
         ValueError: ``cache_device`` is none of CACHE_DEVICES.
     """
     check_cache_device(cache_device)
-    return attach(model, ScheduledRuns(choose, cache_device, stack_family(model) is not None), on_report)
+
+    def report(run: RunReport) -> None:
+        logger.info(run.line())
+        on_report(run)
+
+    return attach(model, ScheduledRuns(choose, cache_device, stack_family(model) is not None), report)

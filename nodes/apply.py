@@ -12,8 +12,9 @@ from ..cache.identity import identify
 from ..cache.placement import CACHE_DEVICES
 from ..cache.report import RunReport
 from ..cache.wrapper import Choose, install
-from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, find_family, select
-from .library import library
+from ..calibration.choose import choose
+from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, find_family
+from .library import calibrations, library
 
 CUSTOM = "custom"
 AUTO = "auto"
@@ -36,17 +37,24 @@ def chooser(
     """Finds the schedule for this model once the sigmas of a run are known.
 
     Raises:
-        ScheduleError: there is no schedule of that name.
+        ScheduleError: there is no schedule or calibration of that name.
     """
     match = find_family(identity, library().families())
-    if name is not None:
+    if name is not None and name not in calibrations().names():
         library().get(name)
 
-    def choose(sigmas: Sequence[float]) -> tuple[Schedule, str]:
-        selection = select(library(), match, sigmas, preset=preset, budget=budget, name=name, rule=rule)
+    def chosen(sigmas: Sequence[float]) -> tuple[Schedule, str]:
+        selection = choose(
+            library(), calibrations(), match, sigmas, preset=preset, budget=budget, name=name, rule=rule
+        )
         return selection.schedule, f"{match.note}: {selection.note}"
 
-    return choose
+    return chosen
+
+
+def choices() -> list[str]:
+    """What the schedule input offers: auto, every calibration, every schedule."""
+    return list(dict.fromkeys([AUTO, *calibrations().names(), *(s.name for s in library().schedules())]))
 
 
 class LeMiCa(io.ComfyNode):
@@ -74,8 +82,8 @@ class LeMiCa(io.ComfyNode):
                     tooltip="How many steps compute, when the preset is custom.",
                 ),
                 io.Combo.Input(
-                    "schedule", options=[AUTO, *(s.name for s in library().schedules())], default=AUTO, advanced=True,
-                    tooltip="Auto finds the schedule for the loaded model; or choose one by name.",
+                    "schedule", options=choices(), default=AUTO, advanced=True,
+                    tooltip="Auto finds the schedule for the loaded model; or choose a schedule or calibration by name.",
                 ),
                 io.Combo.Input(
                     "rule", options=[AS_SCHEDULED, *RULES], default=AS_SCHEDULED, advanced=True,
@@ -94,8 +102,9 @@ class LeMiCa(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **inputs: object) -> str:
         """Changes when the library does, so that a new calibration is used from the next run on."""
-        names = "\n".join(schedule.name for schedule in library().schedules())
-        return hashlib.sha256(names.encode()).hexdigest()
+        schedules = [str(schedule.to_json()) for schedule in library().own()]
+        graphs = [f"{name} {graph.errors.sum()}" for name, graph in calibrations().all()]
+        return hashlib.sha256("\n".join([*schedules, *graphs]).encode()).hexdigest()
 
     @classmethod
     def execute(

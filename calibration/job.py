@@ -1,0 +1,357 @@
+"""A calibration from its first model call to its schedules: samples x segments, then whole paths.
+
+It is written down after every replay. Started again with the same settings it goes on where it was: only the full run
+of a sample that is not done, and at most one replay, are made twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..schedules import ModelIdentity, Rule, Schedule
+from .estimate import errors_of, replay_calls, replayed_edges
+from .graph import METRICS, MODES, ErrorGraph, all_segments
+from .job_folder import JobError, JobFolder, Measured, folder_name
+from .outcome import Contest, Outcome, Route, candidates
+from .replay import LATENT_DISTANCES, Distance, Replays
+from .sampling import Callback, Sampling
+
+SKETCH = 32
+"""How many values of a final latent are kept to recognise it."""
+
+SKETCH_TOLERANCE = 0.05
+"""How far they may be off, as a share of their size: a GPU's rounding, not another model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to measure.
+
+    ``family``: the key that the schedules go under. ``longest``: the longest segment, in steps. ``budgets``: those that
+    get a schedule whose outcome is measured. ``tries``: how many changed paths to measure per budget; 0 leaves the best
+    candidate as it is. ``setup``: how the samples are sampled, in plain JSON values; part of the calibration's identity.
+    """
+
+    family: str
+    model: ModelIdentity
+    mode: str
+    metric: str
+    rules: tuple[Rule, ...]
+    longest: int
+    budgets: tuple[int, ...]
+    tries: int = 24
+    setup: Mapping[str, object] = field(default_factory=dict)
+
+    def check(self, steps: int) -> None:
+        """JobError unless the settings fit a run of N steps."""
+        if steps < 2:
+            raise JobError(f"A run of {steps} step has nothing to reuse: calibrate with more steps.")
+        for what, value, choices in (("mode", self.mode, MODES), ("metric", self.metric, METRICS)):
+            if value not in choices:
+                raise JobError(f"{what} is {value!r}: choose one of {', '.join(choices)}.")
+        if not self.rules:
+            raise JobError("There are no rules to measure: choose one or more.")
+        if not 2 <= self.longest <= steps:
+            raise JobError(
+                f"The longest segment is {self.longest} steps in a run of {steps}: give a number from 2 to {steps}."
+            )
+        for budget in self.budgets:
+            if not 1 <= budget <= steps:
+                raise JobError(f"Budget {budget} does not fit a run of {steps} steps: give numbers from 1 to {steps}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a calibration asks of the model, in computed steps, beside those of one full run."""
+
+    steps: int
+    references: int
+    replays: int
+    paths: int
+
+    @property
+    def computed(self) -> int:
+        """All computed steps."""
+        return self.references + self.replays + self.paths
+
+    def describe(self, seconds_per_step: float | None = None) -> str:
+        """The estimate in words: computed steps, full generations, and the time if one step's is known."""
+        text = f"about {self.computed} model steps, as many as {self.computed / self.steps:.0f} full runs"
+        return text if seconds_per_step is None else f"{text}, {duration(self.computed * seconds_per_step)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a calibration stands; ``seconds_left`` is None until a step has been timed."""
+
+    stage: str
+    done: int
+    total: int
+    seconds_left: float | None
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The error graph, and per budget the outcome of its best route."""
+
+    graph: ErrorGraph
+    outcomes: Mapping[int, Outcome]
+
+    def schedules(self, name: str) -> list[Schedule]:
+        """The calibrated schedules, one a budget, named ``name/NbB``."""
+        graph = self.graph
+        return [
+            Schedule(
+                name=f"{name}/{graph.steps}b{budget}",
+                family=graph.family,
+                steps=graph.steps,
+                computed=outcome.route.computed,
+                rules=outcome.route.rules,
+                origin="calibrated",
+                sigmas=graph.sigmas,
+                source={
+                    "calibration": name,
+                    "file": graph.model.file,
+                    "mode": graph.mode,
+                    "metric": graph.metric,
+                    "samples": len(graph.samples),
+                    "path": outcome.route.found,
+                    "measured": {"mean": float(np.mean(outcome.errors)), "worst": max(outcome.errors)},
+                },
+            )
+            for budget, outcome in sorted(self.outcomes.items(), reverse=True)
+        ]
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Job:
+    """One calibration.
+
+    Args:
+        root: the directory of calibrations.
+        name: what the user calls it; one folder of ``root`` belongs to it.
+        samplings: the samples, on one grid.
+        settings: what to measure.
+        distance: the error between final latents; by default the metric of ``settings`` on the latents.
+        others: schedules from elsewhere to be measured beside the solver's.
+        on_progress: is told of every replay and path.
+        on_preview: the callback of the sampler's runs that compute.
+
+    Raises:
+        JobError: settings that do not fit, no samples, or samples on different grids.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        samplings: Sequence[Sampling],
+        settings: Settings,
+        *,
+        distance: Distance | None = None,
+        others: Sequence[Schedule] = (),
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_preview: Callback | None = None,
+    ) -> None:
+        if not samplings:
+            raise JobError("There is nothing to sample: give one prompt or more.")
+        self._sigmas = samplings[0].sigmas
+        if any(sampling.sigmas != self._sigmas for sampling in samplings):
+            raise JobError("The samples have different sigmas: calibrate one grid at a time.")
+        self._steps = len(self._sigmas) - 1
+        settings.check(self._steps)
+        self.settings = settings
+        self._samplings = samplings
+        self._segments = all_segments(self._steps, settings.longest, settings.rules)
+        self._latent_metric = distance is None
+        self._replays = [
+            Replays(sampling, settings.rules, distance or LATENT_DISTANCES[settings.metric]) for sampling in samplings
+        ]
+        self._wanted = replayed_edges(
+            self._segments, self._steps, settings.rules, settings.mode, tails=not self._latent_metric
+        )
+        self.folder = JobFolder(root / folder_name(name), self._identity(), len(self._segments))
+        self._others = others
+        self._on_progress, self._on_preview = on_progress, on_preview
+        self._done = 0
+        self._measured_seconds, self._measured_steps = 0.0, 0
+
+    def cost(self) -> Cost:
+        """What the whole calibration asks of the model when nothing of it is there yet."""
+        count = len(self._samplings)
+        tried = len(self.settings.rules) * 2 + 2 + self.settings.tries
+        return Cost(
+            steps=self._steps,
+            references=count * self._steps,
+            replays=count * replay_calls(self._segments, self._steps, self._wanted),
+            paths=count * tried * sum(self.settings.budgets),
+        )
+
+    def run(self) -> Result:
+        """Measure what is not measured yet, solve, run the candidates, polish the best.
+
+        Raises:
+            JobError: the folder is taken, or holds another calibration, or the model gives other pictures than before.
+            ReplayError: a sample cannot be measured.
+        """
+        self.folder.open()
+        try:
+            measured = [self._measure(place) for place in range(len(self._samplings))]
+            graph = self._graph(measured)
+            outcomes = {budget: self._decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
+            return Result(graph, outcomes)
+        finally:
+            self.folder.close()
+            for replays in self._replays:
+                replays.forget()
+
+    # Segments
+
+    def _measure(self, place: int) -> Measured:
+        """Everything that the graph needs of one sample."""
+        sampling, replays = self._samplings[place], self._replays[place]
+        measured = self.folder.load(sampling.sample, sampling.conds)
+        todo = self._wanted if measured is None else self._wanted[np.isnan(measured.replayed[self._wanted])]
+        self._done += self._steps + replay_calls(self._segments, self._steps, self._wanted)
+        if measured is not None and not len(todo) and not np.isnan(measured.deltas).any():
+            return measured
+        self._done -= self._steps + replay_calls(self._segments, self._steps, todo)
+        stage = f"sample {place + 1} of {len(self._samplings)}"
+        self._report(stage)
+        reference = replays.reference(self._on_preview)
+        self._timed(reference.seconds, self._steps)
+        sketch = _sketch(reference.latents[-1])
+        if measured is None:
+            unknown = np.full(len(self._segments), np.nan)
+            measured = Measured(sampling.sample, sampling.conds, sketch, unknown.copy(), unknown)
+        _check_same(sketch, measured.sketch, sampling)
+        if np.isnan(measured.deltas).any():
+            measured.deltas[:] = self._deltas(replays)
+            self.folder.save(measured)
+        for edge in todo.tolist():
+            before, start, end, kind = self._segments[edge].tolist()
+            begin = time.perf_counter()
+            measured.replayed[edge] = replays.replay(before, start, end, self.settings.rules[kind], self._on_preview)
+            self.folder.save(measured)
+            self._timed(time.perf_counter() - begin, self._steps - end)
+            self._report(stage)
+        replays.forget()
+        return measured
+
+    def _deltas(self, replays: Replays) -> np.ndarray:
+        """The L1 distance at the end of every segment, [edges]."""
+        passes: dict[tuple[int, int, int], list[int]] = {}
+        for edge, (before, start, _, kind) in enumerate(self._segments.tolist()):
+            passes.setdefault((before, start, kind), []).append(edge)
+        deltas = np.full(len(self._segments), np.nan)
+        for (before, start, kind), edges in passes.items():
+            ends = self._segments[edges, 2].tolist()
+            deltas[edges] = replays.deltas(before, start, self.settings.rules[kind], ends)
+        return deltas
+
+    def _graph(self, measured: Sequence[Measured]) -> ErrorGraph:
+        """The error graph of all samples, those of earlier runs with the same settings included."""
+        settings = self.settings
+        known = {(one.sample, one.conds): one for one in self.folder.load_all()}
+        known |= {(one.sample, one.conds): one for one in measured}
+        full = [one for one in known.values() if not np.isnan(one.replayed[self._wanted]).any()]
+        unique = list({one.sample: one for one in full}.values())
+        errors = [
+            errors_of(self._segments, self._steps, settings.rules, one.deltas, one.replayed, self._latent_metric)
+            for one in unique
+        ]
+        return ErrorGraph(
+            family=settings.family, model=settings.model, sigmas=self._sigmas, mode=settings.mode, metric=settings.metric,
+            rules=settings.rules, samples=tuple(one.sample for one in unique), segments=self._segments,
+            errors=np.stack(errors), setup=dict(settings.setup),
+        )
+
+    # Whole paths
+
+    def _decide(self, graph: ErrorGraph, budget: int) -> Outcome:
+        """The best route of a budget, by measured outcome."""
+        routes = candidates(graph, budget, self._others)
+        stage = f"paths with {budget} computed steps"
+        total = len(routes) + self.settings.tries
+        self._done = self._done_before(budget)
+
+        def measure(route: Route, place: int) -> float:
+            sampling = self._samplings[place]
+            error = self.folder.path_error(route.key, sampling.sample, sampling.conds)
+            if error is None:
+                begin = time.perf_counter()
+                error = self._replays[place].path(route.schedule(self._steps), self._on_preview)
+                self._timed(time.perf_counter() - begin, budget)
+                self.folder.save_path_error(route.key, sampling.sample, sampling.conds, error)
+            share = min(contest.tried / total, 1.0)
+            self._done = self._done_before(budget) + int(share * total * budget * len(self._samplings))
+            self._report(stage)
+            return error
+
+        contest = Contest(measure, len(self._samplings), self._steps)
+        return contest.polish(contest.best(routes), self.settings.tries, graph.rules)
+
+    def _done_before(self, budget: int) -> int:
+        cost = self.cost()
+        larger = sum(other for other in self.settings.budgets if other > budget)
+        return cost.references + cost.replays + cost.paths * larger // max(sum(self.settings.budgets), 1)
+
+    # Accounts
+
+    def _timed(self, seconds: float, steps: int) -> None:
+        self._measured_seconds += seconds
+        self._measured_steps += steps
+        self._done += steps
+
+    def _report(self, stage: str) -> None:
+        cost = self.cost()
+        done = min(self._done, cost.computed)
+        left = None
+        if self._measured_steps:
+            left = (cost.computed - done) * self._measured_seconds / self._measured_steps
+        self._on_progress(Progress(stage, done, cost.computed, left, cost))
+
+    def _identity(self) -> dict[str, object]:
+        settings, model = self.settings, self.settings.model
+        return {
+            "family": settings.family,
+            "model_class": model.model_class,
+            "diffusion_model": model.diffusion_model,
+            "config": dict(sorted(model.config.items())),
+            "file": model.file,
+            "metric": settings.metric,
+            "rules": [str(rule) for rule in settings.rules],
+            "longest": settings.longest,
+            "sigmas": list(self._sigmas),
+            "latent": list(self._samplings[0].shape),
+            "setup": dict(settings.setup),
+        }
+
+
+def _sketch(final: torch.Tensor) -> list[float]:
+    places = torch.linspace(0, len(final) - 1, min(SKETCH, len(final))).long()
+    return final[places].tolist()
+
+
+def _check_same(sketch: Sequence[float], known: Sequence[float], sampling: Sampling) -> None:
+    """JobError unless the model gives what it gave when the sample was begun."""
+    difference = np.abs(np.subtract(sketch, known)).mean() if len(sketch) == len(known) else np.inf
+    if not difference <= SKETCH_TOLERANCE * np.abs(known).mean():
+        raise JobError(
+            f"For prompt {sampling.sample.prompt[:60]!r}, seed {sampling.sample.seed}, the model gives another picture than "
+            "when this calibration was begun: a LoRA, the checkpoint or the code has changed. Give the calibration "
+            "another name, or go back to what it was begun with."
+        )

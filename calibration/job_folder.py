@@ -1,0 +1,183 @@
+"""What a calibration has measured so far, on the disk: written after every replay, read again to go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from ..schedules.atomic import write_atomically
+from ..schedules.store import load_json
+from .graph import GraphError, Sample
+
+SCHEMA = 1
+_KEY = "lemica_sample"
+
+
+class JobError(ValueError):
+    """A calibration cannot begin or go on: its name is taken, or its files are not those of this calibration."""
+
+
+@dataclass(slots=True)
+class Measured:
+    """What is known of one sample: [edges] each, NaN where nothing was measured.
+
+    ``sketch`` is a few values of the full run's final latent, to tell whether the model still gives the same.
+    """
+
+    sample: Sample
+    conds: str
+    sketch: list[float]
+    deltas: np.ndarray
+    replayed: np.ndarray
+
+
+@dataclass(slots=True)
+class JobFolder:
+    """The folder of one calibration: ``job.json``, one safetensors file a sample, ``paths.json``.
+
+    Args:
+        path: the folder; made when first written to.
+        identity: what must be the same for measurements to belong together: model, sigmas, rules, longest skip,
+            metric, sampler, cfg, size. Plain JSON values.
+        edges: how many segments the calibration has.
+    """
+
+    path: Path
+    identity: Mapping[str, object]
+    edges: int
+    _paths: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
+    _lock: FileLock | None = field(default=None, init=False)
+
+    def open(self) -> None:
+        """Take the folder for this process, and check that it holds this calibration or none.
+
+        Raises:
+            JobError: another process has it, or it holds a calibration with other settings.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise JobError(
+                f"The calibration {self.path.name!r} is being measured by another run: wait for it, or give this one "
+                "another name."
+            ) from None
+        self._lock = lock
+        try:
+            self._check_identity()
+            self._paths = self._read_paths()
+        except JobError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def load(self, sample: Sample, conds: str) -> Measured | None:
+        """What was measured of a sample with these conds, or None.
+
+        Raises:
+            JobError: its file is broken.
+        """
+        path = self._file(sample, conds)
+        return self._read(path) if path.exists() else None
+
+    def load_all(self) -> list[Measured]:
+        """Every sample that has a file, by file name."""
+        return [self._read(path) for path in sorted(self.path.glob("sample-*.safetensors"))]
+
+    def save(self, measured: Measured) -> None:
+        """Write what is known of a sample; an OSError leaves what was written before."""
+        about = {
+            "schema": SCHEMA, "prompt": measured.sample.prompt, "seed": measured.sample.seed, "conds": measured.conds,
+            "sketch": measured.sketch,
+        }
+        content = to_bytes({"deltas": measured.deltas, "replayed": measured.replayed}, {_KEY: json.dumps(about)})
+        write_atomically(self._file(measured.sample, measured.conds), content)
+
+    def path_error(self, key: str, sample: Sample, conds: str) -> float | None:
+        """The measured error of a whole path on a sample, or None."""
+        return self._paths.get(key, {}).get(sample_id(sample, conds))
+
+    def save_path_error(self, key: str, sample: Sample, conds: str, error: float) -> None:
+        """Keep the measured error of a whole path on a sample."""
+        self._paths.setdefault(key, {})[sample_id(sample, conds)] = error
+        write_atomically(self.path / "paths.json", json.dumps(self._paths, sort_keys=True).encode())
+
+    def _check_identity(self) -> None:
+        file = self.path / "job.json"
+        identity = json.loads(json.dumps(self.identity, allow_nan=False))
+        if not file.exists():
+            write_atomically(file, json.dumps({"schema": SCHEMA, "identity": identity}, indent=2, sort_keys=True).encode())
+            return
+        try:
+            known = load_json(file)
+        except ValueError as error:
+            raise JobError(f"{file.parent.name}/{file.name}: {error} Give the calibration another name.") from None
+        if not isinstance(known, dict) or known.get("schema") != SCHEMA or not isinstance(known.get("identity"), dict):
+            raise JobError(f"{file.parent.name}/{file.name} is no calibration of this version: give another name.")
+        theirs = known["identity"]
+        different = sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key))
+        if different:
+            shown = "; ".join(f"{key}: {_short(theirs.get(key))} there, {_short(identity.get(key))} here" for key in different)
+            raise JobError(
+                f"There is a calibration {self.path.name!r} already, made with other settings ({shown}): give this one "
+                "another name, or the same settings to go on with it."
+            )
+
+    def _read_paths(self) -> dict[str, dict[str, float]]:
+        file = self.path / "paths.json"
+        if not file.exists():
+            return {}
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise JobError(f"{file.parent.name}/{file.name} is broken ({error}): remove it to measure paths anew.") from None
+        return known
+
+    def _file(self, sample: Sample, conds: str) -> Path:
+        return self.path / f"sample-{sample_id(sample, conds)}.safetensors"
+
+    def _read(self, path: Path) -> Measured:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = json.loads((file.metadata() or {}).get(_KEY, "null"))
+                deltas, replayed = file.get_tensor("deltas"), file.get_tensor("replayed")
+            if about["schema"] != SCHEMA or {deltas.shape, replayed.shape} != {(self.edges,)}:
+                raise GraphError(f"it holds {len(deltas)} edges, this calibration has {self.edges}")
+            sample = Sample(about["prompt"], about["seed"])
+            return Measured(sample, about["conds"], about["sketch"], deltas.copy(), replayed.copy())
+        except (SafetensorError, GraphError, KeyError, TypeError, ValueError) as error:
+            raise JobError(
+                f"{path.parent.name}/{path.name} is no sample of this calibration ({error}): move it away to measure that "
+                "sample again."
+            ) from None
+
+
+def sample_id(sample: Sample, conds: str) -> str:
+    """A short name for a sample, the same in every run."""
+    return hashlib.sha256(f"{sample.seed}\n{conds}\n{sample.prompt}".encode()).hexdigest()[:16]
+
+
+def folder_name(name: str) -> str:
+    """The folder or file name for a calibration's name: never a path, and different for different names."""
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60]
+    return f"{slug or 'calibration'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

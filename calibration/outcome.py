@@ -1,0 +1,182 @@
+"""Outcome decides: candidate paths are run whole on the samples, and the best one is polished by moving single steps.
+
+The errors of single segments do not add up exactly, so the solver's path is a candidate like others. What counts is
+what was measured: the mean over the samples and the worst of them, both in the logarithm of the error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..schedules import Rule, Schedule
+from .graph import ErrorGraph
+from .solver import Constraints, InfeasibleError, solve
+
+SMALLEST_GAIN = 0.02
+"""A moved step has to bring the score down by this much: 2 % of the error, or 0.2 dB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path with its rules: the computed steps, and the rule of the segment that each one opens."""
+
+    computed: tuple[int, ...]
+    rules: tuple[Rule, ...]
+    found: str = ""
+
+    @property
+    def key(self) -> str:
+        """A text that is the same for the same route, however it was found."""
+        return f"{','.join(map(str, self.computed))}|{','.join(map(str, self.rules))}"
+
+    def schedule(self, steps: int) -> Schedule:
+        """The route as a schedule to be measured."""
+        return Schedule("path", "any", steps, self.computed, self.rules, "custom")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A route and its measured error on every sample."""
+
+    route: Route
+    errors: tuple[float, ...]
+
+    @property
+    def score(self) -> float:
+        """What is to be small: half way between the mean and the largest logarithm of an error."""
+        return score(self.errors)
+
+
+def score(errors: Sequence[float]) -> float:
+    """Half way between the mean and the largest natural logarithm of the errors."""
+    logs = [math.log(max(error, 1e-12)) for error in errors]
+    return (sum(logs) / len(logs) + max(logs)) / 2
+
+
+Measure = Callable[[Route, int], float]
+"""The error of a route on the sample with this place."""
+
+
+class Contest:
+    """Finds the best route of a budget by measuring.
+
+    Args:
+        measure: measures one route on one sample.
+        samples: how many samples there are.
+        steps: N.
+    """
+
+    def __init__(self, measure: Measure, samples: int, steps: int) -> None:
+        self._measure = measure
+        self._samples = samples
+        self._steps = steps
+        self.tried = 0
+
+    def best(self, routes: Iterable[Route]) -> Outcome:
+        """The route with the smallest score; a route that can no longer win is not measured to its end."""
+        best: Outcome | None = None
+        for route in routes:
+            outcome = self._try(route, None if best is None else best.score)
+            if outcome is not None and (best is None or outcome.score < best.score):
+                best = outcome
+        return best
+
+    def polish(self, outcome: Outcome, limit: int, rules: Sequence[Rule]) -> Outcome:
+        """Change single steps and rules while the measured outcome improves, trying up to ``limit`` routes."""
+        seen = {outcome.route.key}
+        start = self.tried
+        improved = True
+        while improved:
+            improved = False
+            for route in neighbours(outcome.route, self._steps, rules):
+                if self.tried - start >= limit:
+                    return outcome
+                if route.key in seen:
+                    continue
+                seen.add(route.key)
+                found = self._try(route, outcome.score - SMALLEST_GAIN)
+                if found is not None:
+                    outcome, improved = found, True
+                    break
+        return outcome
+
+    def _try(self, route: Route, bound: float | None) -> Outcome | None:
+        """The outcome of a route, or None as soon as its score cannot come below the bound."""
+        self.tried += 1
+        errors: list[float] = []
+        for place in range(self._samples):
+            errors.append(self._measure(route, place))
+            if bound is not None and place + 1 < self._samples and self._lost(errors, bound):
+                return None
+        outcome = Outcome(route, tuple(errors))
+        return outcome if bound is None or outcome.score < bound else None
+
+    def _lost(self, errors: Sequence[float], bound: float) -> bool:
+        """Whether the samples seen so far are too bad, were all others a tenth of the best of them."""
+        return score([*errors, *[min(errors) * 0.1] * (self._samples - len(errors))]) >= bound
+
+
+def candidates(graph: ErrorGraph, budget: int, others: Sequence[Schedule] = ()) -> list[Route]:
+    """The routes worth measuring: lexicographic minimax with all rules and with each one, shortest path, uniform, others.
+
+    Args:
+        graph: of errors averaged over its samples.
+        budget: B.
+        others: schedules of the same steps from elsewhere, such as published lists; those of other budgets are left out.
+    """
+    edges = graph.edges()
+    routes: list[Route] = []
+
+    def add(chosen: list, found: str, objective: str = "minimax") -> None:
+        try:
+            path = solve(chosen, graph.steps, budget, Constraints(), objective=objective)
+        except InfeasibleError:
+            return
+        schedule = path.to_schedule("path", "any", graph.sigmas)
+        routes.append(Route(schedule.computed, schedule.rules, found))
+
+    add(edges, "minimax")
+    add(edges, "shortest path", "shortest")
+    for rule in graph.rules:
+        add([edge for edge in edges if edge.rule == rule], f"minimax, {rule}")
+    for rule in graph.rules:
+        routes.append(Route(uniform(graph.steps, budget), (rule,) * budget, f"uniform, {rule}"))
+    for schedule in others:
+        if schedule.steps == graph.steps and schedule.budget == budget and set(schedule.rules) <= set(graph.rules):
+            routes.append(Route(schedule.computed, schedule.rules, schedule.name))
+    return list({route.key: route for route in reversed(routes)}.values())[::-1]
+
+
+def uniform(steps: int, budget: int) -> tuple[int, ...]:
+    """``budget`` computed steps spaced evenly over a run."""
+    return tuple(int(place) for place in np.floor(np.arange(budget) * steps / budget))
+
+
+def neighbours(route: Route, steps: int, rules: Sequence[Rule]) -> Iterator[Route]:
+    """Routes of the same budget that differ in one step or one rule, the likelier ones first."""
+    computed, own = route.computed, route.rules
+    ends = (*computed[1:], steps)
+    for distance in (1, -1, 2, -2):
+        for place in range(1, len(computed)):
+            step = computed[place] + distance
+            if computed[place - 1] < step < ends[place]:
+                yield Route((*computed[:place], step, *computed[place + 1 :]), own, "polished")
+    for place, (step, end) in enumerate(zip(computed, ends, strict=True)):
+        if end - step > 1:
+            for rule in rules:
+                if rule != own[place]:
+                    yield Route(computed, (*own[:place], rule, *own[place + 1 :]), "polished")
+    longest = sorted(range(len(computed)), key=lambda place: computed[place] - ends[place])[:3]
+    for place in longest:
+        middle = (computed[place] + ends[place]) // 2
+        if middle in (computed[place], ends[place]):
+            continue
+        for removed in range(1, len(computed)):
+            steps_left = [(step, rule) for index, (step, rule) in enumerate(zip(computed, own)) if index != removed]
+            moved = sorted([*steps_left, (middle, own[place])], key=lambda pair: pair[0])
+            if len({step for step, _ in moved}) == len(computed):
+                yield Route(tuple(step for step, _ in moved), tuple(rule for _, rule in moved), "polished")

@@ -1,0 +1,195 @@
+"""Replays of one sample: its reference trajectory, what a segment does to it, what a whole path does to it.
+
+A replay runs the real sampler again from the same noise: steps up to i recall the reference, i+1 .. j-1 reuse, and
+from j on the model computes (arXiv 2511.00090, section 3.2). What a segment does to the latent at its own end costs no
+model call with output rules; only what the rest of the trajectory makes of it does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..cache.placement import Placement
+from ..cache.plan import Call
+from ..cache.run import SamplingRun
+from ..cache.steps import Action
+from ..cache.trajectory import Trajectory
+from ..schedules import Rule, Schedule
+from .sampling import Callback, Sampling
+
+Distance = Callable[[torch.Tensor, torch.Tensor], float]
+"""The error between the final latents of two runs, flat."""
+
+
+class ReplayError(RuntimeError):
+    """A sample cannot be measured: its model gives no finite latent, or its sampler has no steps to tell apart."""
+
+
+class _Enough(Exception):
+    """Ends a run whose rest is of no interest."""
+
+
+def l1(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The mean absolute difference (eq. 4 of the paper)."""
+    return (a - b).abs().mean().item()
+
+
+def l2(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The root of the mean squared difference."""
+    return (a - b).square().mean().sqrt().item()
+
+
+LATENT_DISTANCES: dict[str, Distance] = {"l1": l1, "l2": l2}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The full run of a sample: what it computed, its latents x_0 .. x_N (flat, on the CPU), and its cost."""
+
+    trajectory: Trajectory
+    latents: tuple[torch.Tensor, ...]
+    calls: int
+    seconds: float
+
+
+class Replays:
+    """Everything that is measured of one sample.
+
+    Args:
+        sampling: the sample.
+        rules: the rules to be replayed; with a residual among them the reference keeps residuals.
+        distance: the error between final latents.
+    """
+
+    def __init__(self, sampling: Sampling, rules: Sequence[Rule], distance: Distance) -> None:
+        self.sampling = sampling
+        self.steps = len(sampling.sigmas) - 1
+        self._residuals = any(rule.target == "residual" for rule in rules)
+        self._distance = distance
+        self._reference: Reference | None = None
+        self._final: torch.Tensor | None = None
+
+    def reference(self, callback: Callback | None = None) -> Reference:
+        """The full run; made once, then remembered until ``forget``.
+
+        Raises:
+            ReplayError: a latent is not finite, or the sampler's calls cannot be told to its steps.
+        """
+        if self._reference is None:
+            self._reference = self._record(callback)
+            self._final = self._reference.latents[self.steps]
+        return self._reference
+
+    def final(self, callback: Callback | None = None) -> torch.Tensor:
+        """The final latent of the full run, flat; remembered for good."""
+        if self._final is None:
+            final = self.sampling.run(lambda sigmas: SamplingRun(_full(self.steps), sigmas, Placement("auto")), callback)
+            self._final = _finite(final, self.sampling)
+        return self._final
+
+    def forget(self) -> None:
+        """Let go of the reference trajectory; its final latent stays."""
+        self._reference = None
+
+    def deltas(self, before: int, start: int, rule: Rule, ends: Sequence[int]) -> list[float]:
+        """How far reuse from ``start`` on leads off the reference: the L1 distance of the latents at every end.
+
+        An end is a step, or N for the final latent. With an output rule this evaluates no model.
+        """
+        reference = self.reference()
+        last = max(ends)
+        found: dict[int, float] = {}
+
+        def observe(call: Call, x: torch.Tensor) -> None:
+            if call.stage == 0 and call.step in ends:
+                found[call.step] = l1(_flat(x), reference.latents[call.step])
+            if call.step >= last:
+                raise _Enough
+
+        schedule = self._segment_schedule(before, start, self.steps, rule)
+        actions = [Action.RECALL if k <= start else Action.REUSE for k in range(self.steps)]
+        try:
+            final = self._run(schedule, actions, observe)
+            found[self.steps] = l1(final, reference.latents[self.steps])
+        except _Enough:
+            pass
+        return [found[end] for end in ends]
+
+    def replay(self, before: int, start: int, end: int, rule: Rule, callback: Callback | None = None) -> float:
+        """The error in the final latent when one segment is reused and every step from its end on is computed (eq. 4)."""
+        schedule = self._segment_schedule(before, start, end, rule)
+        actions = [
+            Action.RECALL if k <= start else Action.REUSE if k < end else Action.COMPUTE for k in range(self.steps)
+        ]
+        return self._error(self._run(schedule, actions, None, callback))
+
+    def path(self, schedule: Schedule, callback: Callback | None = None) -> float:
+        """The error in the final latent of a whole run by ``schedule``."""
+        self.final(callback)
+        return self._error(self.sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto")), callback))
+
+    def _error(self, final: torch.Tensor) -> float:
+        return self._distance(_finite(final, self.sampling), self.final())
+
+    def _record(self, callback: Callback | None) -> Reference:
+        trajectory = Trajectory(self._residuals)
+        latents: dict[int, torch.Tensor] = {}
+
+        def observe(call: Call, x: torch.Tensor) -> None:
+            if call.stage == 0:
+                latents[call.step] = _flat(x)
+
+        schedule = _full(self.steps)
+        begin = time.perf_counter()
+        final = self.sampling.run(
+            lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), record=trajectory, observe=observe), callback
+        )
+        seconds = time.perf_counter() - begin
+        latents[self.steps] = _finite(final, self.sampling)
+        missing = [step for step in range(self.steps) if step not in latents]
+        if missing:
+            why = "; ".join(self.sampling.report.doubts) or "it skips steps"
+            raise ReplayError(
+                f"The calls of this sampler cannot be told to its {self.steps} steps ({why}): calibrate with another "
+                "sampler, such as euler or dpmpp_2m."
+            )
+        ordered = tuple(latents[step] for step in range(self.steps + 1))
+        return Reference(trajectory, ordered, self.sampling.report.calls, seconds)
+
+    def _run(
+        self,
+        schedule: Schedule,
+        actions: Sequence[Action],
+        observe: Callable[[Call, torch.Tensor], None] | None,
+        callback: Callback | None = None,
+    ) -> torch.Tensor:
+        recall = self.reference().trajectory
+        return self.sampling.run(
+            lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), actions, recall, observe=observe), callback
+        )
+
+    def _segment_schedule(self, before: int, start: int, end: int, rule: Rule) -> Schedule:
+        """The schedule whose rules act on the segment: computed before it at ``before`` only, and from its end on."""
+        computed = tuple(sorted({0, max(before, 0), start, *range(end, self.steps)}))
+        return Schedule("segment", "any", self.steps, computed, (rule,) * len(computed), "custom")
+
+
+def _full(steps: int) -> Schedule:
+    return Schedule("full", "any", steps, tuple(range(steps)), (Rule("output", "hold"),) * steps, "custom")
+
+
+def _flat(x: torch.Tensor) -> torch.Tensor:
+    return x.flatten().float().cpu()
+
+
+def _finite(final: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    if not torch.isfinite(final).all():
+        raise ReplayError(
+            f"The model gave a latent that is not finite (prompt {sampling.sample.prompt[:60]!r}, seed "
+            f"{sampling.sample.seed}): check its precision and its prompt. What was measured before is kept."
+        )
+    return final

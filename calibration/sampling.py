@@ -1,0 +1,134 @@
+"""One calibration sample: a prompt, a seed and a sampler, to be sampled again and again under given actions."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..cache.report import RunReport
+from ..cache.run import SamplingRun
+from ..cache.wrapper import attach
+from .graph import Sample
+
+Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
+"""Of every step: its number, the denoised latent, the latent, and N."""
+
+
+class Sampling:
+    """Samples one latent by one guider; always from the same noise, so that runs differ by their actions only.
+
+    Args:
+        guider: with its conds set; it is copied, and its model gets the cache's wrappers on a clone.
+        sampler: any sampler of ComfyUI.
+        sigmas: [N + 1].
+        latent: as ComfyUI's LATENT: ``samples``, and ``noise_mask`` and ``batch_index`` where it has them.
+        sample: the name of the prompt, and the seed of the noise.
+        add_noise: False for a latent that brings its noise along, like the second of two experts.
+    """
+
+    def __init__(
+        self,
+        guider: comfy.samplers.CFGGuider,
+        sampler: comfy.samplers.Sampler,
+        sigmas: torch.Tensor,
+        latent: Mapping[str, object],
+        sample: Sample,
+        add_noise: bool = True,
+    ) -> None:
+        self.sample = sample
+        self.sigmas = tuple(sigmas.tolist())
+        self.model: ModelPatcher = attach(guider.model_patcher, self._make_run, self._keep_report)
+        self.conds = digest_conds(guider)
+        self.report: RunReport | None = None
+        self._guider = copy.copy(guider)
+        self._guider.model_patcher, self._guider.model_options = self.model, self.model.model_options
+        self._sampler, self._sigmas = sampler, sigmas
+        self._latent = latent
+        self._image = comfy.sample.fix_empty_latent_channels(
+            self.model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
+        )
+        self._add_noise = add_noise
+        self._new_run: Callable[[Sequence[float]], SamplingRun] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the latent; of the first one where several are sampled together."""
+        image = self._image
+        return tuple((image.unbind()[0] if image.is_nested else image).shape)
+
+    def run(self, new_run: Callable[[Sequence[float]], SamplingRun], callback: Callback | None = None) -> torch.Tensor:
+        """Sample once, with the state that ``new_run`` makes from the sigmas; the final latents, flat, on the CPU.
+
+        Interruptions by the user and errors of the model pass through.
+        """
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._new_run = new_run
+        samples = self._guider.sample(
+            self._noise(), self._image, self._sampler, self._sigmas, denoise_mask=self._latent.get("noise_mask"),
+            callback=callback, disable_pbar=True, seed=self.sample.seed,
+        )
+        parts = samples.unbind() if samples.is_nested else [samples]
+        return torch.cat([part.flatten() for part in parts]).float().cpu()
+
+    def latents(self, flat: torch.Tensor) -> torch.Tensor:
+        """Final latents that ``run`` gave, in the shape that a VAE decodes; the first ones where there are several."""
+        shape = self.shape
+        return flat[: torch.Size(shape).numel()].reshape(shape)
+
+    def _noise(self) -> torch.Tensor:
+        """The noise of the seed; drawing it also sets the generator that some samplers draw from."""
+        noise = comfy.sample.prepare_noise(self._image, self.sample.seed, self._latent.get("batch_index"))
+        return noise if self._add_noise else noise * 0.0
+
+    def _make_run(self, sigmas: Sequence[float], transformer_options: dict) -> SamplingRun:
+        return self._new_run(sigmas)
+
+    def _keep_report(self, report: RunReport) -> None:
+        self.report = report
+
+
+def ksampler_sampling(
+    model: ModelPatcher, positive: list, negative: list, latent: Mapping[str, object], sample: Sample,
+    steps: int, cfg: float, sampler: str, scheduler: str, denoise: float = 1.0,
+) -> Sampling:
+    """The sampling that the KSampler node does with these inputs."""
+    settings = comfy.samplers.KSampler(
+        model, steps=steps, device=model.load_device, sampler=sampler, scheduler=scheduler, denoise=denoise,
+        model_options=model.model_options,
+    )
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return Sampling(guider, comfy.samplers.sampler_object(sampler), settings.sigmas, latent, sample)
+
+
+def digest_conds(guider: comfy.samplers.CFGGuider) -> str:
+    """A digest of what the guider's conds hold, so that a prompt that was encoded differently is another sample."""
+    digest = hashlib.sha256()
+
+    def add(value: object) -> None:
+        if isinstance(value, Mapping):
+            for key in sorted(value, key=str):
+                if key != "uuid":
+                    digest.update(str(key).encode())
+                    add(value[key])
+        elif isinstance(value, list | tuple):
+            for item in value:
+                add(item)
+        elif isinstance(value, torch.Tensor):
+            digest.update(str(tuple(value.shape)).encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        elif value is None or isinstance(value, str | int | float):
+            digest.update(repr(value).encode())
+        else:
+            digest.update(type(value).__name__.encode())
+
+    add(guider.original_conds)
+    return digest.hexdigest()[:16]
