@@ -40,8 +40,8 @@ class SamplingRun:
         actions: one per step; by default those of the schedule.
         recall: the recorded trajectory that RECALL steps read.
         record: the trajectory to write what is computed to.
-        observe: is shown every call that is told to a step, with the latent that it is made at; it may end the run by
-            raising.
+        observe: is shown every call, None where it cannot be told to a step, with the latent that it is made at; it may
+            end the run by raising.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SamplingRun:
         actions: Sequence[Action] | None = None,
         recall: Trajectory | None = None,
         record: Trajectory | None = None,
-        observe: Callable[[Call, torch.Tensor], None] | None = None,
+        observe: Callable[[Call | None, torch.Tensor], None] | None = None,
         note: str = "",
     ) -> None:
         self.schedule = schedule
@@ -97,14 +97,14 @@ class SamplingRun:
             return
         self._stopwatch.mark()
         call = self._locator.next(timestep)
+        if self._observe is not None:
+            self._observe(call, x)
         if call is None:
             self._doubt(self._locator.lost)
             self._slots.clear()
             self._computed_steps.update(range(self._last_step + 1, self.schedule.steps))
             return
         self._last_step = call.step
-        if self._observe is not None:
-            self._observe(call, x)
         if call.sigma > 0.0:
             self.call, self.action = call, self.actions[call.step]
 

@@ -99,10 +99,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The error graph, and per budget the outcome of its best route."""
+    """The error graph, per budget the outcome of its best route, and how many steps were computed for them this time."""
 
     graph: ErrorGraph
     outcomes: Mapping[int, Outcome]
+    computed: int
 
     def schedules(self, name: str) -> list[Schedule]:
         """The calibrated schedules, one a budget, named ``name/NbB``."""
@@ -192,13 +193,17 @@ class Job:
     def cost(self) -> Cost:
         """What the whole calibration asks of the model when nothing of it is there yet."""
         count = len(self._samplings)
-        tried = len(self.settings.rules) * 2 + 2 + self.settings.tries
         return Cost(
             steps=self._steps,
             references=count * self._steps,
             replays=count * replay_calls(self._segments, self._steps, self._wanted),
-            paths=count * tried * sum(self.settings.budgets),
+            paths=count * sum(budget * self._tries(budget) for budget in set(self.settings.budgets)),
         )
+
+    def _tries(self, budget: int) -> int:
+        """How many paths are measured for a budget, at most."""
+        others = sum(schedule.budget == budget for schedule in self._others)
+        return 2 * len(self.settings.rules) + 2 + others + self.settings.tries
 
     def run(self) -> Result:
         """Measure what is not measured yet, solve, run the candidates, polish the best.
@@ -208,11 +213,12 @@ class Job:
             ReplayError: a sample cannot be measured.
         """
         self.folder.open()
+        before = sum(sampling.computed for sampling in self._samplings)
         try:
             measured = [self._measure(place) for place in range(len(self._samplings))]
             graph = self._graph(measured)
             outcomes = {budget: self._decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
-            return Result(graph, outcomes)
+            return Result(graph, outcomes, sum(sampling.computed for sampling in self._samplings) - before)
         finally:
             self.folder.close()
             for replays in self._replays:
@@ -268,7 +274,7 @@ class Job:
         known = {(one.sample, one.conds): one for one in self.folder.load_all()}
         known |= {(one.sample, one.conds): one for one in measured}
         full = [one for one in known.values() if not np.isnan(one.replayed[self._wanted]).any()]
-        unique = list({one.sample: one for one in full}.values())
+        unique = sorted({one.sample: one for one in full}.values(), key=lambda one: (one.sample.seed, one.sample.prompt))
         errors = [
             errors_of(self._segments, self._steps, settings.rules, one.deltas, one.replayed, self._latent_metric)
             for one in unique
@@ -285,7 +291,7 @@ class Job:
         """The best route of a budget, by measured outcome."""
         routes = candidates(graph, budget, self._others)
         stage = f"paths with {budget} computed steps"
-        total = len(routes) + self.settings.tries
+        total = self._tries(budget)
         self._done = self._done_before(budget)
 
         def measure(route: Route, place: int) -> float:
@@ -306,8 +312,8 @@ class Job:
 
     def _done_before(self, budget: int) -> int:
         cost = self.cost()
-        larger = sum(other for other in self.settings.budgets if other > budget)
-        return cost.references + cost.replays + cost.paths * larger // max(sum(self.settings.budgets), 1)
+        larger = sum(other * self._tries(other) for other in set(self.settings.budgets) if other > budget)
+        return cost.references + cost.replays + len(self._samplings) * larger
 
     # Accounts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -146,6 +147,9 @@ class JobFolder:
             known = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise JobError(f"{file.parent.name}/{file.name} is broken ({error}): remove it to measure paths anew.") from None
+        values = known.values() if isinstance(known, dict) else [None]
+        if not all(isinstance(errors, dict) and all(map(_is_error, errors.values())) for errors in values):
+            raise JobError(f"{file.parent.name}/{file.name} holds no errors of paths: remove it to measure them anew.")
         return known
 
     def _file(self, sample: Sample, conds: str) -> Path:
@@ -176,6 +180,10 @@ def folder_name(name: str) -> str:
     """The folder or file name for a calibration's name: never a path, and different for different names."""
     slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60]
     return f"{slug or 'calibration'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, float) and 0 <= value < math.inf
 
 
 def _short(value: object) -> str:

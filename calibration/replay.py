@@ -104,20 +104,20 @@ class Replays:
         last = max(ends)
         found: dict[int, float] = {}
 
-        def observe(call: Call, x: torch.Tensor) -> None:
-            if call.stage == 0 and call.step in ends:
+        def observe(call: Call | None, x: torch.Tensor) -> None:
+            if call is not None and call.stage == 0 and call.step in ends:
                 found[call.step] = l1(_flat(x), reference.latents[call.step])
-            if call.step >= last:
+            if call is None or call.step >= last:
                 raise _Enough
 
         schedule = self._segment_schedule(before, start, self.steps, rule)
         actions = [Action.RECALL if k <= start else Action.REUSE for k in range(self.steps)]
         try:
             final = self._run(schedule, actions, observe)
-            found[self.steps] = l1(final, reference.latents[self.steps])
         except _Enough:
-            pass
-        return [found[end] for end in ends]
+            return [found[end] for end in ends]
+        at_the_end = l1(final, reference.latents[self.steps])
+        return [found.get(end, at_the_end) for end in ends]
 
     def replay(self, before: int, start: int, end: int, rule: Rule, callback: Callback | None = None) -> float:
         """The error in the final latent when one segment is reused and every step from its end on is computed (eq. 4)."""
@@ -139,7 +139,12 @@ class Replays:
         trajectory = Trajectory(self._residuals)
         latents: dict[int, torch.Tensor] = {}
 
-        def observe(call: Call, x: torch.Tensor) -> None:
+        def observe(call: Call | None, x: torch.Tensor) -> None:
+            if call is None:
+                raise ReplayError(
+                    f"The calls of this sampler cannot be told to its {self.steps} steps, it chooses its own: calibrate "
+                    "with another sampler, such as euler or dpmpp_2m."
+                )
             if call.stage == 0:
                 latents[call.step] = _flat(x)
 
@@ -150,21 +155,15 @@ class Replays:
         )
         seconds = time.perf_counter() - begin
         latents[self.steps] = _finite(final, self.sampling)
-        missing = [step for step in range(self.steps) if step not in latents]
-        if missing:
-            why = "; ".join(self.sampling.report.doubts) or "it skips steps"
-            raise ReplayError(
-                f"The calls of this sampler cannot be told to its {self.steps} steps ({why}): calibrate with another "
-                "sampler, such as euler or dpmpp_2m."
-            )
-        ordered = tuple(latents[step] for step in range(self.steps + 1))
+        # A sampler that goes in fewer, larger steps than it has sigmas, like dpm_fast, never comes to the last ones.
+        ordered = tuple(latents.get(step, final) for step in range(self.steps + 1))
         return Reference(trajectory, ordered, self.sampling.report.calls, seconds)
 
     def _run(
         self,
         schedule: Schedule,
         actions: Sequence[Action],
-        observe: Callable[[Call, torch.Tensor], None] | None,
+        observe: Callable[[Call | None, torch.Tensor], None] | None,
         callback: Callback | None = None,
     ) -> torch.Tensor:
         recall = self.reference().trajectory

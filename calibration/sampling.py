@@ -21,11 +21,27 @@ Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
 """Of every step: its number, the denoised latent, the latent, and N."""
 
 
+class AttachedModel:
+    """A model with the cache's wrappers on a clone; samplings share it, so that going from one to the next loads nothing."""
+
+    def __init__(self, model: ModelPatcher) -> None:
+        self.patcher: ModelPatcher = attach(model, self._make_run, self._keep_report)
+        self.new_run: Callable[[Sequence[float]], SamplingRun] | None = None
+        self.report: RunReport | None = None
+
+    def _make_run(self, sigmas: Sequence[float], transformer_options: dict) -> SamplingRun:
+        return self.new_run(sigmas)
+
+    def _keep_report(self, report: RunReport) -> None:
+        self.report = report
+
+
 class Sampling:
     """Samples one latent by one guider; always from the same noise, so that runs differ by their actions only.
 
     Args:
-        guider: with its conds set; it is copied, and its model gets the cache's wrappers on a clone.
+        attached: the guider's model.
+        guider: with its conds set; a copy of it samples ``attached``.
         sampler: any sampler of ComfyUI.
         sigmas: [N + 1].
         latent: as ComfyUI's LATENT: ``samples``, and ``noise_mask`` and ``batch_index`` where it has them.
@@ -35,6 +51,7 @@ class Sampling:
 
     def __init__(
         self,
+        attached: AttachedModel,
         guider: comfy.samplers.CFGGuider,
         sampler: comfy.samplers.Sampler,
         sigmas: torch.Tensor,
@@ -44,18 +61,19 @@ class Sampling:
     ) -> None:
         self.sample = sample
         self.sigmas = tuple(sigmas.tolist())
-        self.model: ModelPatcher = attach(guider.model_patcher, self._make_run, self._keep_report)
         self.conds = digest_conds(guider)
-        self.report: RunReport | None = None
+        self.computed = 0
+        """How many steps all runs so far have computed."""
+        self._attached = attached
         self._guider = copy.copy(guider)
-        self._guider.model_patcher, self._guider.model_options = self.model, self.model.model_options
+        self._guider.model_patcher, self._guider.model_options = attached.patcher, attached.patcher.model_options
         self._sampler, self._sigmas = sampler, sigmas
         self._latent = latent
         self._image = comfy.sample.fix_empty_latent_channels(
-            self.model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
+            attached.patcher, latent["samples"], latent.get("downscale_ratio_spacial"),
+            latent.get("downscale_ratio_temporal"),
         )
         self._add_noise = add_noise
-        self._new_run: Callable[[Sequence[float]], SamplingRun] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,17 +81,26 @@ class Sampling:
         image = self._image
         return tuple((image.unbind()[0] if image.is_nested else image).shape)
 
+    @property
+    def report(self) -> RunReport:
+        """The account of the last run."""
+        return self._attached.report
+
     def run(self, new_run: Callable[[Sequence[float]], SamplingRun], callback: Callback | None = None) -> torch.Tensor:
         """Sample once, with the state that ``new_run`` makes from the sigmas; the final latents, flat, on the CPU.
 
         Interruptions by the user and errors of the model pass through.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self._new_run = new_run
-        samples = self._guider.sample(
-            self._noise(), self._image, self._sampler, self._sigmas, denoise_mask=self._latent.get("noise_mask"),
-            callback=callback, disable_pbar=True, seed=self.sample.seed,
-        )
+        self._attached.new_run = new_run
+        try:
+            samples = self._guider.sample(
+                self._noise(), self._image, self._sampler, self._sigmas, denoise_mask=self._latent.get("noise_mask"),
+                callback=callback, disable_pbar=True, seed=self.sample.seed,
+            )
+        finally:
+            if self._attached.report is not None:
+                self.computed += len(self._attached.report.computed)
         parts = samples.unbind() if samples.is_nested else [samples]
         return torch.cat([part.flatten() for part in parts]).float().cpu()
 
@@ -87,18 +114,13 @@ class Sampling:
         noise = comfy.sample.prepare_noise(self._image, self.sample.seed, self._latent.get("batch_index"))
         return noise if self._add_noise else noise * 0.0
 
-    def _make_run(self, sigmas: Sequence[float], transformer_options: dict) -> SamplingRun:
-        return self._new_run(sigmas)
-
-    def _keep_report(self, report: RunReport) -> None:
-        self.report = report
-
 
 def ksampler_sampling(
-    model: ModelPatcher, positive: list, negative: list, latent: Mapping[str, object], sample: Sample,
+    attached: AttachedModel, positive: list, negative: list, latent: Mapping[str, object], sample: Sample,
     steps: int, cfg: float, sampler: str, scheduler: str, denoise: float = 1.0,
 ) -> Sampling:
     """The sampling that the KSampler node does with these inputs."""
+    model = attached.patcher
     settings = comfy.samplers.KSampler(
         model, steps=steps, device=model.load_device, sampler=sampler, scheduler=scheduler, denoise=denoise,
         model_options=model.model_options,
@@ -106,11 +128,11 @@ def ksampler_sampling(
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
-    return Sampling(guider, comfy.samplers.sampler_object(sampler), settings.sigmas, latent, sample)
+    return Sampling(attached, guider, comfy.samplers.sampler_object(sampler), settings.sigmas, latent, sample)
 
 
 def digest_conds(guider: comfy.samplers.CFGGuider) -> str:
-    """A digest of what the guider's conds hold, so that a prompt that was encoded differently is another sample."""
+    """A digest of how a guider guides: its conds, and its numbers such as cfg. Another digest is another sample."""
     digest = hashlib.sha256()
 
     def add(value: object) -> None:
@@ -131,4 +153,5 @@ def digest_conds(guider: comfy.samplers.CFGGuider) -> str:
             digest.update(type(value).__name__.encode())
 
     add(guider.original_conds)
+    add({key: value for key, value in vars(guider).items() if isinstance(value, bool | int | float | str)})
     return digest.hexdigest()[:16]

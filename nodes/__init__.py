@@ -5,12 +5,15 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply import LeMiCa
+from .calibrate import LeMiCaCalibrate, LeMiCaCalibrateCustom
 from .demo import LeMiCaDemoModel
+from .report import LeMiCaReport
+from .solve import LeMiCaSolve
 
 
 class LeMiCaExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LeMiCa, LeMiCaDemoModel]
+        return [LeMiCa, LeMiCaCalibrate, LeMiCaCalibrateCustom, LeMiCaSolve, LeMiCaDemoModel, LeMiCaReport]
 
 
 async def comfy_entrypoint() -> LeMiCaExtension:

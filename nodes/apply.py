@@ -103,7 +103,7 @@ class LeMiCa(io.ComfyNode):
     def fingerprint_inputs(cls, **inputs: object) -> str:
         """Changes when the library does, so that a new calibration is used from the next run on."""
         schedules = [str(schedule.to_json()) for schedule in library().own()]
-        graphs = [f"{name} {graph.errors.sum()}" for name, graph in calibrations().all()]
+        graphs = [f"{name} {graph.errors.tobytes()!r}" for name, graph in calibrations().all()]
         return hashlib.sha256("\n".join([*schedules, *graphs]).encode()).hexdigest()
 
     @classmethod

@@ -1,0 +1,99 @@
+"""What the calibrate nodes are made of, without a server."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+
+class Clip:
+    """Encodes a text as its letters."""
+
+    def tokenize(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def encode_from_tokens_scheduled(self, tokens: list[int]) -> list:
+        return [[torch.tensor(tokens, dtype=torch.float32), {}]]
+
+
+def test_typed_prompts_are_encoded_line_by_line_beside_what_is_connected(comfy):
+    from lemica.nodes.calibrate import named_prompts, negative_of
+    from lemica.nodes.calibration_run import lines_of
+    from tiny_wan import conditioning, make_wan
+
+    typed = lines_of("a cat\n\n  two dogs \n")
+    named = named_prompts(make_wan(), [conditioning(1), conditioning(2)], typed, Clip())
+    assert [name for name, _ in named][2:] == ["a cat", "two dogs"]
+    assert len({name for name, _ in named}) == 4
+    assert named[3][1][0][0].tolist() == [float(ord(letter)) for letter in "two dogs"]
+    assert negative_of(None, "x", Clip(), named[0][1], 3.0)[0][0].tolist() == [120.0]
+    assert negative_of(None, "", None, named[0][1], 1.0) is named[0][1]
+
+
+def test_residual_rules_need_a_known_block_stack(comfy):
+    from lemica.calibration.job_folder import JobError
+    from lemica.nodes.calibration_run import Order
+    from tiny_wan import make_wan
+
+    model = make_wan()
+    order = Order("quick", 0, "output and residual", "", "l1", 0)
+    order.check(model)
+    network = model.model.diffusion_model
+    network.__class__ = type("SomeModel", (type(network),), {})
+    with pytest.raises(JobError, match="SomeModel.*set rules to output"):
+        order.check(model)
+
+
+def test_lpips_compares_the_decoded_frames(comfy, monkeypatch):
+    from lemica.nodes import calibration_run
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()), requires_grad=False)
+
+        def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            return (one - other).abs().mean((1, 2, 3), keepdim=True) * self.scale
+
+    decoded = []
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        decoded.append(latents.shape)
+        return latents.movedim(1, -1)
+
+    monkeypatch.setattr(calibration_run, "load_network", lambda: (Network(), ""))
+    shape = (1, 3, 2, 64, 64)
+    sampling = SimpleNamespace(latents=lambda flat: flat.reshape(shape))
+    distance = calibration_run.FrameDistance(sampling, SimpleNamespace(decode=decode))
+    reference, other = torch.full((3 * 2 * 64 * 64,), 0.5), torch.full((3 * 2 * 64 * 64,), 0.6)
+    assert distance(other, reference) == pytest.approx(0.2, rel=1e-4)
+    assert distance(reference.clone(), reference) == 0
+    assert decoded == [shape] * 3
+
+
+def test_a_route_that_the_graph_does_not_have_is_not_predicted():
+    from lemica.calibration import ErrorGraph, Sample, all_segments
+    from lemica.calibration.outcome import Outcome, Route
+    from lemica.nodes.calibration_summary import path_of, picture_of, summary
+    from lemica.nodes.types import Calibrated
+    from lemica.schedules import ModelIdentity, Rule
+
+    rules = (Rule("output", "hold"), Rule("output", "linear"))
+    segments = all_segments(6, 3, rules)
+    errors = np.arange(1.0, len(segments) + 1)[None]
+    graph = ErrorGraph(
+        "any", ModelIdentity("A", "B"), (6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0), "exact", "l1", rules, (Sample("a", 1),),
+        segments, errors,
+    )
+    known = {tuple(row): error for row, error in zip(segments.tolist(), errors[0], strict=True)}
+    route = Route((0, 2, 5), (rules[0], rules[1], rules[0]))
+    assert path_of(graph, route).segment_errors == (known[-1, 0, 2, 0], known[0, 2, 5, 1], 0.0)
+    long = Route((0, 4), (rules[0], rules[0]))
+    calibrated = Calibrated("one", graph, {3: Outcome(route, (0.5,)), 2: Outcome(long, (2.0,))})
+    text = summary(calibrated, 12, 90, ["here"])
+    assert "| 2 | 0 4 | 2 x output hold |" not in text and "| 2 | 0 4 | output hold | not in the graph | 2 | 2 |" in text
+    assert "| 3 | 0 2 5 | 1 x output hold, 1 x output linear |" in text
+    assert picture_of(calibrated).width >= 1240

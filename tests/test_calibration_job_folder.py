@@ -1,0 +1,131 @@
+"""What a half-run calibration leaves on the disk, and what it refuses to go on with."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from lemica.calibration import Sample
+from lemica.calibration.job_folder import JobError, JobFolder, Measured, folder_name
+
+IDENTITY = {"sigmas": [1.0, 0.5, 0.0], "rules": ["output hold"], "cfg": 4.0}
+EDGES = 3
+
+
+def folder(tmp_path, identity=IDENTITY, edges=EDGES) -> JobFolder:
+    return JobFolder(tmp_path / "mine", identity, edges)
+
+
+def measured(seed: int = 1) -> Measured:
+    return Measured(Sample("a cat", seed), "c0", [0.5, -1.0], np.array([1.0, 2.0, 3.0]), np.array([np.nan, 0.25, np.nan]))
+
+
+def test_what_was_saved_is_read_again(tmp_path):
+    job = folder(tmp_path)
+    job.open()
+    job.save(measured())
+    job.save(measured(2))
+    job.save_path_error("0,2|output hold", Sample("a cat", 1), "c0", 0.125)
+    job.close()
+    again = folder(tmp_path)
+    again.open()
+    found = again.load(Sample("a cat", 1), "c0")
+    assert np.array_equal(found.replayed, measured().replayed, equal_nan=True)
+    assert np.array_equal(found.deltas, measured().deltas) and found.sketch == [0.5, -1.0]
+    assert again.load(Sample("a cat", 1), "other conds") is None
+    assert {one.sample.seed for one in again.load_all()} == {1, 2}
+    assert again.path_error("0,2|output hold", Sample("a cat", 1), "c0") == 0.125
+    assert again.path_error("0,2|output hold", Sample("a cat", 2), "c0") is None
+    again.close()
+
+
+def test_one_process_at_a_time(tmp_path):
+    job, other = folder(tmp_path), folder(tmp_path)
+    job.open()
+    with pytest.raises(JobError, match="another run"):
+        other.open()
+    job.close()
+    other.open()
+    other.close()
+
+
+def test_other_settings_under_the_same_name_are_refused_and_named(tmp_path):
+    job = folder(tmp_path)
+    job.open()
+    job.save(measured())
+    job.close()
+    other = folder(tmp_path, IDENTITY | {"cfg": 5.0})
+    with pytest.raises(JobError, match="cfg: 4.0 there, 5.0 here"):
+        other.open()
+    job.open()
+    assert job.load(Sample("a cat", 1), "c0") is not None
+    job.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 9, "identity": {}}', b'{"schema": 1}', b"\xff\xfe"])
+def test_a_broken_job_file_is_an_error_with_its_name(tmp_path, content):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "job.json").write_bytes(content)
+    with pytest.raises(JobError, match="job.json"):
+        folder(tmp_path).open()
+    assert (tmp_path / "mine" / "job.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 200, b"\x10\0\0\0\0\0\0\0{}              "])
+def test_a_truncated_or_foreign_sample_file_is_an_error_with_its_name(tmp_path, content):
+    job = folder(tmp_path)
+    job.open()
+    job.save(measured())
+    (file,) = (tmp_path / "mine").glob("sample-*")
+    file.write_bytes(content)
+    with pytest.raises(JobError, match="sample-.*move it away"):
+        job.load(Sample("a cat", 1), "c0")
+    job.close()
+
+
+def test_a_sample_of_another_grid_is_refused(tmp_path):
+    job = folder(tmp_path)
+    job.open()
+    job.save(measured())
+    job.close()
+    with pytest.raises(JobError, match="3 edges, this calibration has 4"):
+        folder(tmp_path, edges=4).load(Sample("a cat", 1), "c0")
+
+
+@pytest.mark.parametrize("content", ["[1]", "{\"a\": 3}", "{\"a\": {\"b\": \"c\"}}", "{"])
+def test_broken_path_measurements_are_an_error(tmp_path, content):
+    job = folder(tmp_path)
+    job.open()
+    job.close()
+    (tmp_path / "mine" / "paths.json").write_text(content)
+    with pytest.raises(JobError, match="paths.json"):
+        job.open()
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    job = folder(tmp_path)
+    job.open()
+    job.save(measured())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    changed = measured()
+    changed.replayed[0] = 9.0
+    with pytest.raises(OSError, match="No space"):
+        job.save(changed)
+    monkeypatch.undo()
+    assert np.isnan(job.load(Sample("a cat", 1), "c0").replayed[0])
+    assert [path.name for path in (tmp_path / "mine").glob("*.tmp")] == []
+    job.close()
+
+
+def test_names_become_file_names_that_are_never_paths():
+    for name in ("../../etc/passwd", "a/b", "C:\\x", "....", " ", "Ünï", "a" * 500):
+        made = folder_name(name)
+        assert "/" not in made and "\\" not in made and made.strip(".") == made and len(made) <= 80
+    assert folder_name("a b") != folder_name("a-b")
+    assert json.dumps(folder_name("x")).isascii()

@@ -1,0 +1,91 @@
+"""The embedded model's samples: eight prompts to calibrate with, others and other seeds to check on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from comfy.model_patcher import ModelPatcher
+
+    from ...calibration.sampling import Sampling
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FILES = Path(__file__).resolve().parent
+SHIFT, CFG = 5.0, 4.0
+
+
+def enter_comfyui() -> None:
+    """Make ComfyUI (LEMICA_COMFYUI) and this pack importable, on the CPU where there is no GPU."""
+    if "lemica" not in sys.modules:
+        pack = types.ModuleType("lemica")  # not imported: its __init__ needs a running ComfyUI
+        pack.__path__ = [str(ROOT)]
+        sys.modules["lemica"] = pack
+    sys.path.insert(0, os.environ["LEMICA_COMFYUI"])
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()
+
+
+class DemoModel:
+    """The embedded model with its prompts; the model has the demo's sigma shift."""
+
+    def __init__(self) -> None:
+        import comfy.sd
+        from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+        from lemica.calibration.sampling import AttachedModel
+        from safetensors import safe_open
+
+        model = comfy.sd.load_diffusion_model(str(FILES / "wan_tiny.safetensors"))
+        self.model: ModelPatcher = ModelSamplingSD3().patch(model, shift=SHIFT)[0]
+        self._attached = AttachedModel(self.model)
+        with safe_open(FILES / "prompts.safetensors", framework="pt") as file:
+            self._prompts, self._negative = file.get_tensor("prompts"), file.get_tensor("negative")
+            self.names: list[str] = json.loads(file.metadata()["names"])
+            size = json.loads(file.metadata()["size"])
+        self.shape = (1, 16, (size["frames"] - 1) // 4 + 1, size["height"] // 8, size["width"] // 8)
+
+    def conds(self, prompt: int) -> tuple[list, list]:
+        """The positive and negative CONDITIONING of a prompt, by place."""
+        return [[self._prompts[prompt : prompt + 1], {}]], [[self._negative, {}]]
+
+    def latent(self) -> dict[str, torch.Tensor]:
+        """An empty LATENT."""
+        import torch
+
+        return {"samples": torch.zeros(self.shape)}
+
+    def sampling(self, prompt: int, seed: int, steps: int, sampler: str = "euler", scheduler: str = "simple") -> Sampling:
+        """One calibration sample, as the KSampler node would sample it."""
+        from lemica.calibration import Sample
+        from lemica.calibration.sampling import ksampler_sampling
+
+        positive, negative = self.conds(prompt)
+        sample = Sample(self.names[prompt], seed)
+        return ksampler_sampling(self._attached, positive, negative, self.latent(), sample, steps, CFG, sampler, scheduler)
+
+    def calibration(self, count: int) -> list[tuple[int, int]]:
+        """Prompt and seed of samples to calibrate with: every third prompt in turn."""
+        return [(3 * k % len(self.names), 7000 + k) for k in range(count)]
+
+    def held_out(self, count: int) -> list[tuple[int, int]]:
+        """Prompt and seed of samples to check on: the prompts between those, and other seeds."""
+        between = [place for place in range(len(self.names)) if place % 3]
+        return [(between[k % len(between)], 9000 + k) for k in range(count)]
+
+    def vae(self):
+        """The embedded VAE."""
+        import comfy.sd
+        import comfy.utils
+
+        weights, metadata = comfy.utils.load_torch_file(str(FILES / "wan_tiny_vae.safetensors"), return_metadata=True)
+        return comfy.sd.VAE(sd=weights, metadata=metadata)
