@@ -11,13 +11,19 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from samples import ROOT, DemoModel, enter_comfyui  # noqa: E402
 
+if TYPE_CHECKING:
+    from lemica.calibration.job import Result
+
 LIBRARY = ROOT / "schedules" / "library" / "lemica-demo.json"
+WORK = Path("output-lemica/calibration")
 FAMILY = "lemica-demo"
 RULES = ("output hold", "output half", "output linear", "residual hold", "residual half", "residual linear")
 
@@ -32,33 +38,49 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs="*", help="default: those of the presets")
     parser.add_argument("--longest", type=int, default=0, help="default: twice the mean segment of the smallest budget")
     parser.add_argument("--tries", type=int, default=40, help="changed paths to measure per budget")
-    parser.add_argument("--work", type=Path, default=Path("output-lemica/calibration"))
+    parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--no-write", action="store_true", help="leave the library as it is")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     enter_comfyui()
     demo = DemoModel()
     for steps in arguments.steps:
-        schedules = calibrate(demo, steps, arguments)
+        budgets = arguments.budgets or preset_budgets(steps)
+        longest = arguments.longest or min(steps, -(-2 * steps // min(budgets)))
+        result = measure(
+            demo, steps, arguments.samples, arguments.mode, budgets, longest, arguments.tries, arguments.work
+        )
+        for budget, outcome in result.outcomes.items():
+            logger.info(
+                "%d of %d: %s, mean %.4f, worst %.4f, %s", budget, steps, outcome.route.found,
+                sum(outcome.errors) / len(outcome.errors), max(outcome.errors), outcome.route.computed,
+            )
         if not arguments.no_write:
-            write(steps, schedules)
+            write(steps, result.schedules(FAMILY))
 
 
-def calibrate(demo: DemoModel, steps: int, arguments: argparse.Namespace) -> list:
-    """The calibrated schedules for a run of N steps; the error graph is saved under --work."""
+def preset_budgets(steps: int) -> list[int]:
+    """The budgets of the four presets in a run of N steps."""
+    from lemica.schedules import PRESETS, Library, Match, ModelIdentity, preset_budget
+
+    family = next(family for family in Library(LIBRARY.parent).families() if family.key == FAMILY)
+    match = Match(family, "", ModelIdentity("WAN21", "WanModel"))
+    return [preset_budget(match, preset, steps) for preset in PRESETS]
+
+
+def measure(
+    demo: DemoModel, steps: int, samples: int, mode: str, budgets: Sequence[int], longest: int, tries: int, work: Path
+) -> Result:
+    """The calibration of a run of N steps, as far as it is not measured yet; its error graph is saved under ``work``."""
     from lemica.cache.identity import identify
     from lemica.calibration.job import Job, Progress, Settings, duration
     from lemica.calibration.store import Calibrations
-    from lemica.schedules import PRESETS, Library, Rule, find_family, preset_budget
+    from lemica.schedules import Rule
 
-    identity = identify(demo.model)
-    match = find_family(identity, Library(LIBRARY.parent).families())
-    budgets = arguments.budgets or [preset_budget(match, preset, steps) for preset in PRESETS]
-    longest = arguments.longest or min(steps, -(-2 * steps // min(budgets)))
-    samplings = [demo.sampling(prompt, seed, steps) for prompt, seed in demo.calibration(arguments.samples)]
+    samplings = [demo.sampling(prompt, seed, steps) for prompt, seed in demo.calibration(samples)]
     settings = Settings(
-        family=FAMILY, model=identity, mode=arguments.mode, metric="l1", rules=tuple(map(Rule.parse, RULES)),
-        longest=longest, budgets=tuple(budgets), tries=arguments.tries,
+        family=FAMILY, model=identify(demo.model), mode=mode, metric="l1", rules=tuple(map(Rule.parse, RULES)),
+        longest=longest, budgets=tuple(budgets), tries=tries,
         setup={"sampler": "euler", "scheduler": "simple", "cfg": 4.0, "shift": 5.0},
     )
     name = f"{FAMILY} {steps}"
@@ -70,16 +92,11 @@ def calibrate(demo: DemoModel, steps: int, arguments: argparse.Namespace) -> lis
             left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
             logger.info("%d steps: %s (%d of %d model steps%s)", steps, progress.stage, progress.done, progress.total, left)
 
-    job = Job(arguments.work, name, samplings, settings, on_progress=tell)
+    job = Job(work, name, samplings, settings, on_progress=tell)
     logger.info("%d steps, budgets %s, longest segment %d: %s", steps, budgets, longest, job.cost().describe())
     result = job.run()
-    Calibrations(arguments.work).save(f"{name} {arguments.mode}", result.graph)
-    for budget, outcome in result.outcomes.items():
-        logger.info(
-            "%d of %d: %s, mean %.4f, worst %.4f, %s", budget, steps, outcome.route.found,
-            sum(outcome.errors) / len(outcome.errors), max(outcome.errors), outcome.route.computed,
-        )
-    return result.schedules(FAMILY)
+    Calibrations(work).save(f"{name} {mode}", result.graph)
+    return result
 
 
 def write(steps: int, schedules: list) -> None:
