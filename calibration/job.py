@@ -275,8 +275,13 @@ class Job:
         known |= {(one.sample, one.conds): one for one in measured}
         full = [one for one in known.values() if not np.isnan(one.replayed[self._wanted]).any()]
         unique = sorted({one.sample: one for one in full}.values(), key=lambda one: (one.sample.seed, one.sample.prompt))
+        # What another mode replayed beside is left out, so that a mode always gives the same graph.
+        wanted = np.isin(np.arange(len(self._segments)), self._wanted)
         errors = [
-            errors_of(self._segments, self._steps, settings.rules, one.deltas, one.replayed, self._latent_metric)
+            errors_of(
+                self._segments, self._steps, settings.rules, one.deltas, np.where(wanted, one.replayed, np.nan),
+                self._latent_metric,
+            )
             for one in unique
         ]
         return ErrorGraph(

@@ -300,3 +300,10 @@ def test_no_samples_one_step_and_mixed_grids_are_refused(comfy, tiny_wan, wan, t
         make_job(tmp_path, [make_sampling(tiny_wan, wan, steps=1)])
     with pytest.raises(JobError, match="one grid at a time"):
         make_job(tmp_path, [make_sampling(tiny_wan, wan), make_sampling(tiny_wan, wan, scheduler="karras")])
+
+
+def test_a_mode_gives_the_same_graph_when_a_fuller_one_was_measured_before(comfy, tiny_wan, wan, tmp_path):
+    alone = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "alone", mode="standard", budgets=()).run().graph
+    exact = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "both", budgets=()).run().graph
+    after = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "both", mode="standard", budgets=()).run().graph
+    assert np.array_equal(alone.errors, after.errors) and not np.array_equal(exact.errors, after.errors)
