@@ -303,7 +303,9 @@ def _read(path: Path) -> tuple[object, np.ndarray, np.ndarray]:
         return json.loads(text, parse_constant=_refuse_constant), segments, errors
     except RecursionError:
         raise GraphError("the description is nested too deeply.") from None
-    except json.JSONDecodeError as error:
+    except GraphError:
+        raise
+    except ValueError as error:
         raise GraphError(f"the description is not valid JSON: {error}.") from None
 
 

@@ -8,93 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..schedules import ModelIdentity, Rule, Schedule
+from ..schedules import Schedule
 from .estimate import errors_of, replay_calls, replayed_edges
-from .graph import METRICS, MODES, ErrorGraph, all_segments
+from .graph import ErrorGraph, all_segments
 from .job_folder import JobError, JobFolder, Measured, folder_name
 from .outcome import Contest, Outcome, Route, candidates
 from .replay import LATENT_DISTANCES, Distance, Replays
 from .sampling import Callback, Sampling
+from .settings import Cell, Cost, Progress, Settings, duration
+
+__all__ = ["Cell", "Cost", "Job", "Progress", "Result", "Settings", "duration"]
 
 SKETCH = 32
 """How many values of a final latent are kept to recognise it."""
 
 SKETCH_TOLERANCE = 0.05
 """How far they may be off, as a share of their size: a GPU's rounding, not another model."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What to measure.
-
-    ``family``: the key that the schedules go under. ``longest``: the longest segment, in steps. ``budgets``: those that
-    get a schedule whose outcome is measured. ``tries``: how many changed paths to measure per budget; 0 leaves the best
-    candidate as it is. ``setup``: how the samples are sampled, in plain JSON values; part of the calibration's identity.
-    """
-
-    family: str
-    model: ModelIdentity
-    mode: str
-    metric: str
-    rules: tuple[Rule, ...]
-    longest: int
-    budgets: tuple[int, ...]
-    tries: int = 24
-    setup: Mapping[str, object] = field(default_factory=dict)
-
-    def check(self, steps: int) -> None:
-        """JobError unless the settings fit a run of N steps."""
-        if steps < 2:
-            raise JobError(f"A run of {steps} step has nothing to reuse: calibrate with more steps.")
-        for what, value, choices in (("mode", self.mode, MODES), ("metric", self.metric, METRICS)):
-            if value not in choices:
-                raise JobError(f"{what} is {value!r}: choose one of {', '.join(choices)}.")
-        if not self.rules:
-            raise JobError("There are no rules to measure: choose one or more.")
-        if not 2 <= self.longest <= steps:
-            raise JobError(
-                f"The longest segment is {self.longest} steps in a run of {steps}: give a number from 2 to {steps}."
-            )
-        for budget in self.budgets:
-            if not 1 <= budget <= steps:
-                raise JobError(f"Budget {budget} does not fit a run of {steps} steps: give numbers from 1 to {steps}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a calibration asks of the model, in computed steps, beside those of one full run."""
-
-    steps: int
-    references: int
-    replays: int
-    paths: int
-
-    @property
-    def computed(self) -> int:
-        """All computed steps."""
-        return self.references + self.replays + self.paths
-
-    def describe(self, seconds_per_step: float | None = None) -> str:
-        """The estimate in words: computed steps, full generations, and the time if one step's is known."""
-        text = f"about {self.computed} model steps, as many as {self.computed / self.steps:.0f} full runs"
-        return text if seconds_per_step is None else f"{text}, {duration(self.computed * seconds_per_step)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a calibration stands; ``seconds_left`` is None until a step has been timed."""
-
-    stage: str
-    done: int
-    total: int
-    seconds_left: float | None
-    cost: Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +66,6 @@ class Result:
         ]
 
 
-def duration(seconds: float) -> str:
-    """A length of time in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 class Job:
     """One calibration.
 
@@ -146,6 +74,7 @@ class Job:
         name: what the user calls it; one folder of ``root`` belongs to it.
         samplings: the samples, on one grid.
         settings: what to measure.
+        judges: further samples on which only whole paths are measured, at a small part of the cost.
         distance: the error between final latents; by default the metric of ``settings`` on the latents.
         others: schedules from elsewhere to be measured beside the solver's.
         on_progress: is told of every replay and path.
@@ -162,6 +91,7 @@ class Job:
         samplings: Sequence[Sampling],
         settings: Settings,
         *,
+        judges: Sequence[Sampling] = (),
         distance: Distance | None = None,
         others: Sequence[Schedule] = (),
         on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -170,16 +100,17 @@ class Job:
         if not samplings:
             raise JobError("There is nothing to sample: give one prompt or more.")
         self._sigmas = samplings[0].sigmas
-        if any(sampling.sigmas != self._sigmas for sampling in samplings):
+        if any(sampling.sigmas != self._sigmas for sampling in (*samplings, *judges)):
             raise JobError("The samples have different sigmas: calibrate one grid at a time.")
         self._steps = len(self._sigmas) - 1
         settings.check(self._steps)
         self.settings = settings
         self._samplings = samplings
+        self._judged = [*samplings, *judges]
         self._segments = all_segments(self._steps, settings.longest, settings.rules)
         self._latent_metric = distance is None
         self._replays = [
-            Replays(sampling, settings.rules, distance or LATENT_DISTANCES[settings.metric]) for sampling in samplings
+            Replays(sampling, settings.rules, distance or LATENT_DISTANCES[settings.metric]) for sampling in self._judged
         ]
         self._wanted = replayed_edges(
             self._segments, self._steps, settings.rules, settings.mode, tails=not self._latent_metric
@@ -195,9 +126,9 @@ class Job:
         count = len(self._samplings)
         return Cost(
             steps=self._steps,
-            references=count * self._steps,
+            references=len(self._judged) * self._steps,
             replays=count * replay_calls(self._segments, self._steps, self._wanted),
-            paths=count * sum(budget * self._tries(budget) for budget in set(self.settings.budgets)),
+            paths=len(self._judged) * sum(budget * self._tries(budget) for budget in set(self.settings.budgets)),
         )
 
     def _tries(self, budget: int) -> int:
@@ -213,12 +144,12 @@ class Job:
             ReplayError: a sample cannot be measured.
         """
         self.folder.open()
-        before = sum(sampling.computed for sampling in self._samplings)
+        before = sum(sampling.computed for sampling in self._judged)
         try:
             measured = [self._measure(place) for place in range(len(self._samplings))]
             graph = self._graph(measured)
             outcomes = {budget: self._decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
-            return Result(graph, outcomes, sum(sampling.computed for sampling in self._samplings) - before)
+            return Result(graph, outcomes, sum(sampling.computed for sampling in self._judged) - before)
         finally:
             self.folder.close()
             for replays in self._replays:
@@ -250,10 +181,11 @@ class Job:
         for edge in todo.tolist():
             before, start, end, kind = self._segments[edge].tolist()
             begin = time.perf_counter()
-            measured.replayed[edge] = replays.replay(before, start, end, self.settings.rules[kind], self._on_preview)
+            rule = self.settings.rules[kind]
+            measured.replayed[edge] = replays.replay(before, start, end, rule, self._on_preview)
             self.folder.save(measured)
             self._timed(time.perf_counter() - begin, self._steps - end)
-            self._report(stage)
+            self._report(stage, (start, end, float(measured.replayed[edge]), rule))
         replays.forget()
         return measured
 
@@ -300,7 +232,7 @@ class Job:
         self._done = self._done_before(budget)
 
         def measure(route: Route, place: int) -> float:
-            sampling = self._samplings[place]
+            sampling = self._judged[place]
             error = self.folder.path_error(route.key, sampling.sample, sampling.conds)
             if error is None:
                 begin = time.perf_counter()
@@ -308,17 +240,17 @@ class Job:
                 self._timed(time.perf_counter() - begin, budget)
                 self.folder.save_path_error(route.key, sampling.sample, sampling.conds, error)
             share = min(contest.tried / total, 1.0)
-            self._done = self._done_before(budget) + int(share * total * budget * len(self._samplings))
+            self._done = self._done_before(budget) + int(share * total * budget * len(self._judged))
             self._report(stage)
             return error
 
-        contest = Contest(measure, len(self._samplings), self._steps)
+        contest = Contest(measure, len(self._judged), self._steps)
         return contest.polish(contest.best(routes), self.settings.tries, graph.rules)
 
     def _done_before(self, budget: int) -> int:
         cost = self.cost()
         larger = sum(other * self._tries(other) for other in set(self.settings.budgets) if other > budget)
-        return cost.references + cost.replays + len(self._samplings) * larger
+        return cost.references + cost.replays + len(self._judged) * larger
 
     # Accounts
 
@@ -327,13 +259,13 @@ class Job:
         self._measured_steps += steps
         self._done += steps
 
-    def _report(self, stage: str) -> None:
+    def _report(self, stage: str, *cells: Cell) -> None:
         cost = self.cost()
         done = min(self._done, cost.computed)
         left = None
         if self._measured_steps:
             left = (cost.computed - done) * self._measured_seconds / self._measured_steps
-        self._on_progress(Progress(stage, done, cost.computed, left, cost))
+        self._on_progress(Progress(stage, done, cost.computed, left, cost, cells))
 
     def _identity(self) -> dict[str, object]:
         settings, model = self.settings, self.settings.model

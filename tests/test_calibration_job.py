@@ -307,3 +307,15 @@ def test_a_mode_gives_the_same_graph_when_a_fuller_one_was_measured_before(comfy
     exact = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "both", budgets=()).run().graph
     after = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "both", mode="standard", budgets=()).run().graph
     assert np.array_equal(alone.errors, after.errors) and not np.array_equal(exact.errors, after.errors)
+
+
+def test_judges_measure_whole_paths_and_nothing_else(comfy, tiny_wan, wan, tmp_path):
+    from lemica.calibration.job import Job
+
+    one, two = make_samplings(tiny_wan, wan)
+    job = Job(tmp_path, "judged", [one], make_settings(), judges=[two])
+    result = job.run()
+    assert len(result.graph.samples) == 1
+    assert all(len(outcome.errors) == 2 for outcome in result.outcomes.values())
+    assert len(list(job.folder.path.glob("sample-*"))) == 1
+    assert result.computed <= job.cost().computed

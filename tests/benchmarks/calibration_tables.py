@@ -187,7 +187,8 @@ def calibrations(demo: DemoModel, arguments: argparse.Namespace) -> dict:
 
     def run(mode: str, samples: int, budgets: Sequence[int]) -> object:
         return measure(
-            demo, arguments.steps, samples, mode, budgets, arguments.longest, arguments.tries, arguments.work
+            demo, arguments.steps, samples, mode, budgets, arguments.longest, arguments.tries, arguments.work,
+            arguments.judges if budgets else 0,
         )
 
     results = {"exact": run("exact", arguments.exact_samples, arguments.all_budgets)}
@@ -207,7 +208,8 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs="+", default=[25, 17, 10, 7])
     parser.add_argument("--longest", type=int, default=12)
     parser.add_argument("--samples", type=int, default=20, help="of the standard graph")
-    parser.add_argument("--exact-samples", type=int, default=4)
+    parser.add_argument("--exact-samples", type=int, default=3)
+    parser.add_argument("--judges", type=int, default=3, help="further samples that judge whole paths")
     parser.add_argument("--held-out", type=int, default=16)
     parser.add_argument("--tries", type=int, default=40)
     parser.add_argument("--work", type=Path, default=Path("output-lemica/calibration"))
@@ -238,7 +240,8 @@ def write(tables: Tables, arguments: argparse.Namespace) -> None:
     text = [
         f"# Calibration of the embedded model, {arguments.steps} steps", "",
         f"Made by `tests/run --script tests/benchmarks/calibration_tables.py --steps {arguments.steps}`: Euler, simple, "
-        f"sigma shift 5, CFG 4; {arguments.exact_samples} samples in the exact graph; {arguments.held_out} held-out samples "
+        f"sigma shift 5, CFG 4; {arguments.exact_samples} samples in the exact graph, {arguments.judges} more that judge whole "
+        f"paths; {arguments.held_out} held-out samples "
         "of other prompts and seeds; decoded frames against the full run.", "", *tables.text,
     ]
     file.with_suffix(".md").write_text("\n".join(text), encoding="utf-8")

@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[20, 30, 50])
     parser.add_argument("--samples", type=int, default=6)
+    parser.add_argument("--judges", type=int, default=6, help="further samples on which only whole paths are measured")
     parser.add_argument("--mode", default="exact", choices=("quick", "standard", "exact"))
     parser.add_argument("--budgets", type=int, nargs="*", help="default: those of the presets")
     parser.add_argument("--longest", type=int, default=0, help="default: twice the mean segment of the smallest budget")
@@ -48,7 +49,8 @@ def main() -> None:
         budgets = arguments.budgets or preset_budgets(steps)
         longest = arguments.longest or min(steps, -(-2 * steps // min(budgets)))
         result = measure(
-            demo, steps, arguments.samples, arguments.mode, budgets, longest, arguments.tries, arguments.work
+            demo, steps, arguments.samples, arguments.mode, budgets, longest, arguments.tries, arguments.work,
+            arguments.judges,
         )
         for budget, outcome in result.outcomes.items():
             logger.info(
@@ -69,7 +71,8 @@ def preset_budgets(steps: int) -> list[int]:
 
 
 def measure(
-    demo: DemoModel, steps: int, samples: int, mode: str, budgets: Sequence[int], longest: int, tries: int, work: Path
+    demo: DemoModel, steps: int, samples: int, mode: str, budgets: Sequence[int], longest: int, tries: int, work: Path,
+    judges: int = 0,
 ) -> Result:
     """The calibration of a run of N steps, as far as it is not measured yet; its error graph is saved under ``work``."""
     from lemica.cache.identity import identify
@@ -77,7 +80,7 @@ def measure(
     from lemica.calibration.store import Calibrations
     from lemica.schedules import Rule
 
-    samplings = [demo.sampling(prompt, seed, steps) for prompt, seed in demo.calibration(samples)]
+    every = [demo.sampling(prompt, seed, steps) for prompt, seed in demo.calibration(samples + judges)]
     settings = Settings(
         family=FAMILY, model=identify(demo.model), mode=mode, metric="l1", rules=tuple(map(Rule.parse, RULES)),
         longest=longest, budgets=tuple(budgets), tries=tries,
@@ -92,7 +95,7 @@ def measure(
             left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
             logger.info("%d steps: %s (%d of %d model steps%s)", steps, progress.stage, progress.done, progress.total, left)
 
-    job = Job(work, name, samplings, settings, on_progress=tell)
+    job = Job(work, name, every[:samples], settings, judges=every[samples:], on_progress=tell)
     logger.info("%d steps, budgets %s, longest segment %d: %s", steps, budgets, longest, job.cost().describe())
     result = job.run()
     Calibrations(work).save(f"{name} {mode}", result.graph)

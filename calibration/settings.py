@@ -1,0 +1,92 @@
+"""What a calibration is to measure, what that costs, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..schedules import ModelIdentity, Rule
+from .graph import METRICS, MODES
+from .job_folder import JobError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to measure.
+
+    ``family``: the key that the schedules go under. ``longest``: the longest segment, in steps. ``budgets``: those that
+    get a schedule whose outcome is measured. ``tries``: how many changed paths to measure per budget; 0 leaves the best
+    candidate as it is. ``setup``: how the samples are sampled, in plain JSON values; part of the calibration's identity.
+    """
+
+    family: str
+    model: ModelIdentity
+    mode: str
+    metric: str
+    rules: tuple[Rule, ...]
+    longest: int
+    budgets: tuple[int, ...]
+    tries: int = 24
+    setup: Mapping[str, object] = field(default_factory=dict)
+
+    def check(self, steps: int) -> None:
+        """JobError unless the settings fit a run of N steps."""
+        if steps < 2:
+            raise JobError(f"A run of {steps} step has nothing to reuse: calibrate with more steps.")
+        for what, value, choices in (("mode", self.mode, MODES), ("metric", self.metric, METRICS)):
+            if value not in choices:
+                raise JobError(f"{what} is {value!r}: choose one of {', '.join(choices)}.")
+        if not self.rules:
+            raise JobError("There are no rules to measure: choose one or more.")
+        if not 2 <= self.longest <= steps:
+            raise JobError(
+                f"The longest segment is {self.longest} steps in a run of {steps}: give a number from 2 to {steps}."
+            )
+        for budget in self.budgets:
+            if not 1 <= budget <= steps:
+                raise JobError(f"Budget {budget} does not fit a run of {steps} steps: give numbers from 1 to {steps}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a calibration asks of the model, in computed steps, beside those of one full run."""
+
+    steps: int
+    references: int
+    replays: int
+    paths: int
+
+    @property
+    def computed(self) -> int:
+        """All computed steps."""
+        return self.references + self.replays + self.paths
+
+    def describe(self, seconds_per_step: float | None = None) -> str:
+        """The estimate in words: computed steps, full generations, and the time if one step's is known."""
+        text = f"about {self.computed} model steps, as many as {self.computed / self.steps:.0f} full runs"
+        return text if seconds_per_step is None else f"{text}, {duration(self.computed * seconds_per_step)}"
+
+
+Cell = tuple[int, int, float, Rule]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a calibration stands; ``seconds_left`` is None until a step has been timed.
+
+    ``cells``: what was replayed just now, (start, end, error, rule) each.
+    """
+
+    stage: str
+    done: int
+    total: int
+    seconds_left: float | None
+    cost: Cost
+    cells: tuple[Cell, ...] = ()
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
