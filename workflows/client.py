@@ -20,6 +20,11 @@ from .server import Server
 Prompt = dict[str, dict[str, Any]]
 """ComfyUI's API format: node id -> class_type, inputs."""
 
+LINE = 79
+"""Columns of a line that is rewritten in place."""
+LINE_SECONDS = 10.0
+"""How often a calibration says where it stands, where lines cannot be rewritten."""
+
 
 @dataclass
 class Execution:
@@ -82,6 +87,9 @@ async def _follow(
         if kind == "lemica.run":
             execution.lemica.append(data)
             continue
+        if kind == "lemica.calibration":
+            progress.calibration(data)
+            continue
         if data.get("prompt_id") != execution.prompt_id:
             continue
         if kind in ("executing", "execution_success", "execution_error", "execution_interrupted"):
@@ -121,13 +129,18 @@ def _error(data: dict[str, Any], progress: _Progress) -> str:
 
 
 class _Progress:
-    """One line per node that takes time: rewritten in place on a terminal, else written when the node is done."""
+    """One line per node that takes time: rewritten in place on a terminal, else written when the node is done.
+
+    A calibration has its estimate and where it stands beside that.
+    """
 
     def __init__(self, prompt: Prompt, report: Callable[[str], None] | None) -> None:
         self._prompt = prompt
         self._report = report
         self._live = report is print and sys.stdout.isatty()
         self._steps: dict[str, str] = {}
+        self._calibrating: set[str] = set()
+        self._next_line = 0.0
 
     def name(self, node: str) -> str:
         """Return the node as the user knows it."""
@@ -136,11 +149,43 @@ class _Progress:
 
     def step(self, node: str, value: int, total: int) -> None:
         self._steps[node] = f"  {value}/{total}"
-        if self._live:
-            print(f"\r  {self.name(node):<44}{self._steps[node]}", end="", flush=True)
+        if node not in self._calibrating:
+            self._passing(f"  {self.name(node):<44}{self._steps[node]}")
+
+    def calibration(self, event: dict[str, Any]) -> None:
+        """Tell a `lemica.calibration` event."""
+        self._calibrating.add(event["node"])
+        if event["state"] == "estimate":
+            self._write(f"  {event['name']}: {event['text']}")
+        elif event["state"] == "running":
+            left = "" if event["seconds_left"] is None else f", {clock(event['seconds_left'])} left"
+            line = f"  {event['stage']}: step {event['done']} of {event['total']}{left}"
+            if self._live:
+                self._passing(line)
+            elif time.monotonic() >= self._next_line:
+                self._next_line = time.monotonic() + LINE_SECONDS
+                self._write(line)
 
     def end(self, node: str, seconds: float) -> None:
         steps = self._steps.get(node, "")
-        if self._report and (steps or seconds >= 0.5):
-            start = "\r" if self._live else ""
-            self._report(f"{start}  {self.name(node):<44}{steps:<8}{seconds:8.2f} s")
+        if steps or seconds >= 0.5:
+            self._write(f"  {self.name(node):<44}{steps:<8}{seconds:8.2f} s")
+
+    def _passing(self, line: str) -> None:
+        if self._live:
+            print(f"\r{line:<{LINE}}", end="", flush=True)
+
+    def _write(self, line: str) -> None:
+        if self._live:
+            print(f"\r{line:<{LINE}}")
+        elif self._report:
+            self._report(line)
+        if self._report:
+            sys.stdout.flush()
+
+
+def clock(seconds: float) -> str:
+    """Return a length of time as minutes and seconds, with hours where there are some."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from .failure import Failure
 
 WORKFLOWS = Path(__file__).resolve().parent
 DEMO = WORKFLOWS / "demo_video.json"
+CALIBRATE = "calibrate"
+"""The word that asks for a calibration, in place of a FILE."""
+MODES = ("quick", "standard", "exact")
 ENTERED = "--entered"
 """Marks the second start; followed by the ComfyUI that the first one found."""
 
@@ -24,7 +28,17 @@ DESCRIPTION = """\
 Run a ComfyUI workflow with this pack on a real ComfyUI server.
 
 Without a FILE: the demo, which samples the embedded video model in full, with every LeMiCa preset, and plainly with
-as few steps, and ends with a table and an animated side-by-side picture."""
+as few steps, and ends with a table and an animated side-by-side picture.
+
+`workflows/run calibrate` measures what reusing steps costs that model, and saves schedules; see
+`workflows/run calibrate --help`."""
+
+CALIBRATE_DESCRIPTION = """\
+Calibrate the embedded video model on a real ComfyUI server.
+
+Samples some prompts in full, measures what each reuse of steps costs the final picture, and saves the best schedule
+for every preset where later runs of this command find it. Ends with a table and the picture of the error graph.
+It can be stopped: with the same name and settings it goes on where it was, and measures nothing twice."""
 
 EPILOG = """\
 environment variables:
@@ -40,7 +54,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, environment.stop_once)
     arguments = sys.argv[1:]
     entered = arguments[:1] == [ENTERED]
-    options = _parser().parse_args(arguments[4:] if entered else arguments)
+    options = _options(arguments[4:] if entered else arguments)
     try:
         if not entered:
             _check(options)
@@ -55,9 +69,33 @@ def main() -> int:
         return 130
 
 
+def _options(arguments: list[str]) -> argparse.Namespace:
+    if arguments[:1] == [CALIBRATE]:
+        return _calibrate_parser().parse_args(arguments[1:])
+    return _parser().parse_args(arguments)
+
+
+def _calibrate_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="workflows/run calibrate",
+        description=CALIBRATE_DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="the steps of a run (default: 20)")
+    parser.add_argument("--mode", choices=MODES, help="how much is replayed (default: standard; exact takes far longest)")
+    parser.add_argument("--samples", type=int, metavar="N", help="how many prompts to measure with (default: 4)")
+    parser.add_argument("--name", help="what to call the calibration (default: after model, steps and sampler)")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where the picture goes (default: output-lemica/DATE-TIME)")
+    parser.set_defaults(calibrate=True, file=WORKFLOWS / "calibrate.json", serve=False)
+    return parser
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="workflows/run",
+        usage="workflows/run [options] [FILE]\n       workflows/run calibrate [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -68,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go (default: output-lemica/DATE-TIME)")
     parser.add_argument("--prompt", action="append", default=[], metavar="NAME", help="demo: what to show; may be repeated")
     parser.add_argument("--seed", type=int, metavar="N", help="demo: the noise to start from")
+    parser.set_defaults(calibrate=False)
     return parser
 
 
@@ -77,6 +116,10 @@ def _check(options: argparse.Namespace) -> None:
         _read(options.file)
     if options.serve and options.file is not None:
         raise Failure("Give --serve or a FILE, not both: the page at the server's address opens any workflow.")
+    if options.calibrate and options.steps is not None and options.steps < 2:
+        raise Failure(f"--steps is {options.steps}: a run needs 2 steps or more to reuse any.")
+    if options.calibrate and options.samples is not None and options.samples < 1:
+        raise Failure(f"--samples is {options.samples}: one prompt or more is needed.")
 
 
 def _enter(comfy: ComfyUI, arguments: list[str]) -> int:
@@ -91,7 +134,7 @@ def _enter(comfy: ComfyUI, arguments: list[str]) -> int:
 
 
 def _run(comfy: ComfyUI, options: argparse.Namespace) -> int:
-    from . import convert, demo
+    from . import calibration, convert, demo
     from .client import queue
     from .server import Server
 
@@ -106,6 +149,10 @@ def _run(comfy: ComfyUI, options: argparse.Namespace) -> int:
             raise Failure(f"{server.log_tail()}\nThe server ended by itself; its log: {server.log}")
         object_info = server.object_info()
         prompt = convert.to_prompt(_read(options.file or DEMO), object_info)
+        if options.calibrate:
+            changes = calibration.Changes(options.steps, options.mode, options.samples, options.name)
+            files = calibration.run(server, calibration.changed(prompt, object_info, changes))
+            return _tell(files)
         _set_seed(prompt, options.seed)
         if demo.branches(prompt):
             files = demo.run(server, prompt, demo.demo_prompts(prompt, object_info, options.prompt))
@@ -116,6 +163,10 @@ def _run(comfy: ComfyUI, options: argparse.Namespace) -> int:
             for event in execution.lemica:
                 print(event["line"])
             files = [path for paths in execution.files(server.output).values() for path in paths]
+    return _tell(files)
+
+
+def _tell(files: Sequence[Path]) -> int:
     print("Written:")
     for path in files:
         print(f"  {path}")
