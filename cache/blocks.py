@@ -1,157 +1,89 @@
 """The residual of a transformer's block stack: skip the blocks, add what they added at the last computed step.
 
 The published LeMiCa schedules were made for this reuse: embedders and head run with the present latent and sigma, the
-blocks between them do not. A model's forward walks its blocks with ``for block in self.blocks``; the stack below is
-that very ``nn.ModuleList`` under another class, whose iteration can end after one step. No forward is copied, the
-children, weight keys and device handling stay what they were.
+blocks between them do not. A call that takes part runs the model's own forward on a twin of the model: one whose first
+block and head are watched or, in a reused step, whose lists of blocks are empty and whose head gets the residual added
+to its tokens. No forward is copied, nothing stays on the model, and weights, patches and offloading work on the very
+modules that they always do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+import inspect
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import torch
 
+from .calls import BlockCall
+from .families import FAMILIES, StackFamily
+
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-    from .run import SamplingRun
 
 CALL_KEY = "lemica_block_call"
 """Where a model call's transformer options carry its BlockCall."""
 
 
-@dataclass(frozen=True, slots=True)
-class StackFamily:
-    """Where a diffusion model keeps its blocks. The blocks take and return the tokens as their first argument."""
+def _twinned(plain: type[torch.nn.Module]) -> type[torch.nn.Module]:
+    """The class ``plain`` of a diffusion model, but a call that brings a BlockCall runs on that call's twin."""
 
-    diffusion_model: str
-    blocks: str
+    class Twinned(plain):
+        plain_class = plain
 
+        def forward(self, *args, **kwargs) -> torch.Tensor:
+            call: BlockCall | None = (kwargs.get("transformer_options") or {}).get(CALL_KEY)
+            return plain.forward(self if call is None else call.twin_of(self, plain), *args, **kwargs)
 
-FAMILIES = {
-    family.diffusion_model: family
-    for family in (
-        StackFamily("WanModel", "blocks"),
-        StackFamily("CameraWanModel", "blocks"),
-    )
-}
-"""The diffusion model classes, by exact name, whose forward leaves nothing but the loop between embedders and head.
-
-Subclasses that add to the tokens between blocks (VACE, Animate, S2V) are not among them: a reused step would add it
-again.
-"""
+    Twinned.__name__, Twinned.__qualname__, Twinned.__module__ = plain.__name__, plain.__qualname__, plain.__module__
+    return Twinned
 
 
-class BlockCall:
-    """One evaluation of the model on a batch of conds, as the block stack sees it.
-
-    Args:
-        run: the sampling run.
-        uuids: the cond of each chunk of the batch.
-        latent_shape: of one chunk.
-        options: this call's own transformer options; from a skipping call the block patches are taken out, since the
-            residual holds what they did.
-    """
-
-    def __init__(
-        self, run: SamplingRun, uuids: Sequence[Hashable], latent_shape: tuple[int, ...], options: dict
-    ) -> None:
-        self.skips = run.may_skip_blocks(uuids, latent_shape)
-        self._run = run
-        self._uuids = uuids
-        self._latent_shape = latent_shape
-        self._entered: torch.Tensor | None = None
-        self._patches = options["patches"] = dict(options.get("patches", {}))
-        if self.skips:
-            self._patches.clear()
-            options["patches_replace"] = {}
-
-    def skip(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The tokens [B, L, C] plus the predicted residual."""
-        result = torch.empty_like(tokens)
-        chunks = zip(self._uuids, tokens.chunk(len(self._uuids)), result.chunk(len(self._uuids)))
-        for uuid, chunk, out in chunks:
-            torch.add(chunk, self._run.residual(uuid, self._latent_shape, tokens.device), out=out)
-        return result
-
-    def enter(self, tokens: torch.Tensor) -> None:
-        """The tokens reach the first block."""
-        self._run.note_computed()
-        self._entered = tokens.clone() if self._run.wants_residuals else None
-
-    def leave(self, tokens: torch.Tensor) -> None:
-        """The tokens have left the last block and whatever the forward applied after it."""
-        self._patches.clear()
-        if self._entered is None or self._entered.shape != tokens.shape:
-            return
-        residual = tokens - self._entered
-        self._entered = None
-        for uuid, chunk in zip(self._uuids, residual.chunk(len(self._uuids))):
-            self._run.keep_residual(uuid, self._latent_shape, chunk)
+def _plain_class(model: torch.nn.Module) -> type[torch.nn.Module]:
+    return getattr(type(model), "plain_class", type(model))
 
 
-class _Entry:
-    """The first block, in whose place the whole stack may be skipped."""
-
-    def __init__(self, block: torch.nn.Module) -> None:
-        self._block = block
-        self.call: BlockCall | None = None
-
-    def __getattr__(self, name: str):
-        return getattr(self._block, name)
-
-    def __call__(self, tokens: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        self.call = kwargs.get("transformer_options", {}).get(CALL_KEY)
-        if self.call is not None:
-            if self.call.skips:
-                return self.call.skip(tokens)
-            self.call.enter(tokens)
-        return self._block(tokens, *args, **kwargs)
+def look_up(model: ModelPatcher) -> tuple[StackFamily | None, str]:
+    """The entry for the loaded diffusion model and, where there is one that does not fit it, what is amiss."""
+    diffusion_model = model.get_model_object("diffusion_model")
+    family = FAMILIES.get(_plain_class(diffusion_model).__name__)
+    if family is None:
+        return None, ""
+    amiss = _misfit(diffusion_model, family)
+    return (None if amiss else family), amiss
 
 
-class _Exit:
-    """Stands behind the last block and sees the tokens that the head will get."""
-
-    def __init__(self, call: BlockCall) -> None:
-        self._call = call
-
-    def __call__(self, tokens: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        self._call.leave(tokens)
-        return tokens
-
-
-class BlockStack(torch.nn.ModuleList):
-    """A ModuleList that a cached model call may walk in one step; for every other use it is a plain ModuleList."""
-
-    def __iter__(self) -> Iterator[torch.nn.Module]:
-        blocks = super().__iter__()
-        for first in blocks:
-            entry = _Entry(first)
-            yield entry
-            if entry.call is None:
-                yield from blocks
-            elif not entry.call.skips:
-                yield from blocks
-                yield _Exit(entry.call)
-            return
+def _misfit(diffusion_model: torch.nn.Module, family: StackFamily) -> str:
+    blocks: list[torch.nn.Module] = []
+    for name in (*family.lists, *family.heads):
+        try:
+            module = attrgetter(name)(diffusion_model)
+        except AttributeError:
+            return f"it has no {name}"
+        if name in family.lists:
+            if type(module) is not torch.nn.ModuleList:
+                return f"its {name} are no plain list of blocks"
+            blocks.extend(module)
+        elif not isinstance(module, torch.nn.Module):
+            return f"its {name} is no module"
+    if not blocks:
+        return "it has no blocks"
+    parameters = inspect.signature(blocks[0].forward).parameters.values()
+    if isinstance(family.tokens, str) and family.tokens not in [parameter.name for parameter in parameters]:
+        return f"its blocks take no {family.tokens}"
+    return ""
 
 
 def stack_family(model: ModelPatcher) -> StackFamily | None:
     """The entry for the loaded diffusion model, or None where only output rules apply."""
-    diffusion_model = model.get_model_object("diffusion_model")
-    family = FAMILIES.get(type(diffusion_model).__name__)
-    if family is None or type(getattr(diffusion_model, family.blocks, None)) not in (torch.nn.ModuleList, BlockStack):
-        return None
-    return family
+    return look_up(model)[0]
 
 
-def patch_stack(model: ModelPatcher, family: StackFamily) -> None:
-    """Make the block stack of a cloned patcher skippable.
+def patch_stack(model: ModelPatcher) -> None:
+    """Let the calls of a cloned patcher's model run on twins.
 
-    The patch names the class of the list alone, so it holds no weights, applies to copies on other devices, and
+    The patch is no more than a class for the model, so it holds no weights, applies to copies on other devices, and
     leaves with the patcher.
     """
-    model.add_object_patch(f"diffusion_model.{family.blocks}.__class__", BlockStack)
+    plain = _plain_class(model.get_model_object("diffusion_model"))
+    model.add_object_patch("diffusion_model.__class__", _twinned(plain))

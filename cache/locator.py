@@ -37,10 +37,10 @@ class CallLocator:
 
     def _by_plan(self, timestep: torch.Tensor) -> Call | None:
         if self._calls >= len(self._plan):
-            return self._lose("the sampler makes more calls than it made in rehearsal")
+            return self.lose("the sampler makes more calls than it made in rehearsal")
         call = self._plan[self._calls]
         if not self._sigma_check.agrees(timestep, call.sigma):
-            return self._lose("the sampler leaves the sigmas of its rehearsal")
+            return self.lose("the sampler leaves the sigmas of its rehearsal")
         return call
 
     def _by_sigma(self, sigma: float) -> Call | None:
@@ -48,7 +48,8 @@ class CallLocator:
         step = self._calls
         if step < len(self._sigmas) - 1 and same_sigma(sigma, self._sigmas[step]):
             return Call(step, 0, sigma)
-        return self._lose("the sampler's calls do not follow its sigmas one by one")
+        return self.lose("the sampler's calls do not follow its sigmas one by one")
 
-    def _lose(self, why: str) -> None:
-        self.lost = f"{why}: computing every step from call {self._calls} on"
+    def lose(self, why: str) -> None:
+        """No call from here on is to be told to a step."""
+        self.lost = self.lost or f"{why}: computing every step from call {self._calls} on"

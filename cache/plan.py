@@ -60,7 +60,7 @@ def assign_steps(events: Sequence[tuple[str, float]], steps: int) -> tuple[Call,
     stage 0 are its further stages.
 
     Raises:
-        NoFixedPlan: the callbacks do not count the steps 0, 1, 2, ... below ``steps``.
+        NoFixedPlan: the callbacks do not count the steps 0, 1, 2, ... of ``steps``, as with dpm_fast, which makes its own.
     """
     calls: list[Call] = []
     pending: list[float] = []
@@ -82,8 +82,8 @@ def assign_steps(events: Sequence[tuple[str, float]], steps: int) -> tuple[Call,
         step, stage = step + 1, 0
         append_stages(pending[-1:])
         pending = []
-    if step < 0:
-        raise NoFixedPlan("no callback")
+    if step + 1 != steps:
+        raise NoFixedPlan(f"{step + 1} callbacks for {steps} steps")
     append_stages(pending)
     return tuple(calls)
 

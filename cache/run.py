@@ -14,7 +14,8 @@ from .placement import Placement
 from .plan import Call
 from .report import RunReport
 from .rules import History, denoised_from, derivative
-from .steps import Action, actions_of, kept_steps, rules_by_step
+from .slots import Slots
+from .steps import Action, actions_of, kept_steps, on_output, rules_by_step
 from .trajectory import Trajectory
 
 Conds = Sequence[Sequence[dict] | None]
@@ -55,27 +56,32 @@ class SamplingRun:
         observe: Callable[[Call | None, torch.Tensor], None] | None = None,
         note: str = "",
     ) -> None:
-        self.schedule = schedule
         self.sigmas = tuple(sigmas)
         self.actions = tuple(actions) if actions is not None else actions_of(schedule)
         self.call: Call | None = None
         self.action = Action.COMPUTE
         self.model_calls = 0
         self._note = note
-        self._placement = placement
         self._recall, self._record = recall, record
         self._observe = observe
         self._locator: CallLocator | None = None
         self._stopwatch: Stopwatch | None = None
         self._doubts: list[str] = []
+        self._missed: list[int] = []
         self._ran: list[bool] = []
         self._computed_steps: set[int] = set()
         self._last_step = -1
-        self._slots: dict[Hashable, History] = {}
+        self._sloped = any(rule.slope for rule in schedule.rules)
+        self._slots = Slots(2 if self._sloped else 1, placement)
         self._batches: Counter[Hashable] = Counter()
+        self._named: Counter[Hashable] = Counter()
         self._slot: Hashable = None
+        self._starts = tuple(i for i, j in schedule.segments() for _ in range(i, j))
+        self._follow(schedule)
+
+    def _follow(self, schedule: Schedule) -> None:
+        self.schedule = schedule
         self._rules = rules_by_step(schedule)
-        self._depth = 2 if any(rule.slope for rule in schedule.rules) else 1
         self._kept = kept_steps(schedule)
 
     # Which call is this?
@@ -85,25 +91,31 @@ class SamplingRun:
         self._locator = CallLocator(self.sigmas, plan)
         self._stopwatch = Stopwatch(device)
 
-    def begin_call(self, x: torch.Tensor, timestep: torch.Tensor) -> None:
+    def begin_call(self, x: torch.Tensor, timestep: torch.Tensor, unfit: str = "") -> None:
         """The sampler asks for one prediction at the latent ``x``; settle its step and action.
 
-        A call that cannot be told to a step computes: it must not reuse anything.
+        A call that cannot be told to a step computes: it must not reuse anything. Nor must any call from one on for
+        which ``unfit`` says why the model has to run.
         """
         self._batches.clear()
+        self._named.clear()
         self._ran.append(False)
         self.call, self.action = None, Action.COMPUTE
         if self._locator is None:
             return
         self._stopwatch.mark()
+        if unfit:
+            self._locator.lose(unfit)
         call = self._locator.next(timestep)
         if self._observe is not None:
             self._observe(call, x)
         if call is None:
-            self._doubt(self._locator.lost)
+            self.remark(self._locator.lost)
             self._slots.clear()
             self._computed_steps.update(range(self._last_step + 1, self.schedule.steps))
             return
+        if call.step > self._last_step and self._starts[call.step] == call.step > 0:
+            self._slots.forget(before=self._starts[call.step - 1] if self._sloped else call.step)
         self._last_step = call.step
         if call.sigma > 0.0:
             self.call, self.action = call, self.actions[call.step]
@@ -112,7 +124,8 @@ class SamplingRun:
         """The sampler has made its last call."""
         self._stopwatch.mark()
 
-    def _doubt(self, message: str) -> None:
+    def remark(self, message: str) -> None:
+        """Have the report say, once, what did not go by the schedule."""
         if message not in self._doubts:
             self._doubts.append(message)
 
@@ -129,7 +142,7 @@ class SamplingRun:
     # Output rules
 
     def cond_batch(
-        self, compute: Callable[[], list[torch.Tensor]], conds: Conds, x: torch.Tensor, window: Hashable
+        self, compute: Callable[[], list[torch.Tensor]], conds: Conds, x: torch.Tensor, variant: Hashable
     ) -> list[torch.Tensor]:
         """The denoised latents of ``conds`` at ``x``, computed or not, as the present call's action says.
 
@@ -137,13 +150,13 @@ class SamplingRun:
             compute: evaluates the model on all conds.
             conds: the conds of one batch of the call; None where a guider leaves one out.
             x: the latent, [B, ...].
-            window: names the context window that ``x`` was cut from, if any.
+            variant: names what else tells the batch from others of its conds: its context window, its patches.
         """
         if self.call is None:
             self._ran[-1] = True
             return compute()
         active = active_conds(conds, self.call.sigma)
-        batch = (active, window)
+        batch = (active, variant)
         self._slot = (self.call.stage, self._batches[batch], batch)
         self._batches[batch] += 1
         if self.action is Action.RECALL:
@@ -167,12 +180,10 @@ class SamplingRun:
             return
         for index, (output, uuids) in enumerate(zip(outputs, active)):
             if uuids:
-                self._put(("output", self._slot, index), derivative(x, output, self.call.sigma))
+                self._keep(("output", self._slot, index), derivative(x, output, self.call.sigma))
 
     def _reused(self, x: torch.Tensor, active: tuple) -> list[torch.Tensor] | None:
-        histories = [
-            self._slots.get(("output", self._slot, index)) if uuids else None for index, uuids in enumerate(active)
-        ]
+        histories = [self._find(("output", self._slot, i)) if uuids else None for i, uuids in enumerate(active)]
         if any(uuids and (h is None or not h.fits(x)) for h, uuids in zip(histories, active)):
             self.missing()
             return None
@@ -183,41 +194,69 @@ class SamplingRun:
         ]
 
     def _recalled(self, x: torch.Tensor, active: tuple) -> list[torch.Tensor]:
-        outputs = [output.to(x.device) for output in self._recall.outputs((self.call.step, self._slot))]
+        recorded = self._recall.outputs((self.call.step, self._slot))
+        outputs = [output.to(x.device, copy=True) for output in recorded]
         self._keep_outputs(x, outputs, active)
         if self._keeps("residual"):
-            for uuid in (uuid for uuids in active for uuid in uuids or ()):
-                latent_shape, residual = self._recall.residual(self._trace_key(uuid))
-                self.keep_residual(uuid, latent_shape, residual)
+            for index, uuids in enumerate(active):
+                for name in self.name_chunks([index] * len(uuids or ()), uuids or ()):
+                    latent_shape, residual = self._recall.residual(self._trace_key(name))
+                    self.keep_residual(name, latent_shape, residual)
         return outputs
 
     # Residual rules, for the block stack
 
-    def _trace_key(self, uuid: Hashable) -> Hashable:
-        return (self.call.step, self._slot, uuid)
+    def name_chunks(self, indices: Sequence[int], uuids: Sequence[Hashable]) -> tuple[Hashable, ...]:
+        """Names for the next chunks that the present call evaluates, the same ones at every step.
 
-    def _residual_key(self, uuid: Hashable, latent_shape: tuple[int, ...]) -> Hashable:
-        return ("residual", self.call.stage, self._slot[1], self._slot[2][1], uuid, latent_shape)
+        A uuid alone is no name: ComfyUI copies an area's cond to the other side of CFG, and a tiling node evaluates
+        the model on one cond many times.
 
-    def may_skip_blocks(self, uuids: Sequence[Hashable], latent_shape: tuple[int, ...]) -> bool:
-        """Whether the present call reuses the block stack's residual and has one for every cond of the batch."""
+        Args:
+            indices: which of the batch's conds each chunk belongs to, 0 for positive and 1 for negative.
+            uuids: of the conds.
+        """
+        _, _, (_, variant) = self._slot
+        names = []
+        for index, uuid in zip(indices, uuids, strict=True):
+            chunk = (self.call.stage, variant, index, uuid)
+            names.append((*chunk, self._named[chunk]))
+            self._named[chunk] += 1
+        return tuple(names)
+
+    def _trace_key(self, name: Hashable) -> Hashable:
+        return (self.call.step, self._slot, name)
+
+    def _residual_key(self, name: Hashable, latent_shape: tuple[int, ...]) -> Hashable:
+        return ("residual", name, latent_shape)
+
+    def may_skip_blocks(self, names: Sequence[Hashable], latent_shape: tuple[int, ...]) -> bool:
+        """Whether the present call reuses the block stack's residual and has one for every chunk named."""
         if self.call is None or self.action is not Action.REUSE or self.rule.target != "residual":
             return False
-        ready = all(self._residual_key(uuid, latent_shape) in self._slots for uuid in uuids)
+        ready = all(self._find(self._residual_key(name, latent_shape)) is not None for name in names)
         if not ready:
             self.missing()
         return ready
 
-    def residual(self, uuid: Hashable, latent_shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-        """The predicted residual of the block stack for one cond, [B, tokens, width]."""
-        history = self._slots[self._residual_key(uuid, latent_shape)]
+    def residual(self, name: Hashable, latent_shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+        """The predicted residual of the block stack for one chunk, [B, tokens, width]."""
+        history = self._find(self._residual_key(name, latent_shape))
         return history.at(self.call.sigma, self.rule.slope, device)
 
-    def keep_residual(self, uuid: Hashable, latent_shape: tuple[int, ...], residual: torch.Tensor) -> None:
-        """Keep the block stack's residual of one cond, [B, tokens, width], at a latent of ``latent_shape``."""
+    def keep_residual(self, name: Hashable, latent_shape: tuple[int, ...], residual: torch.Tensor) -> None:
+        """Keep the block stack's residual of one chunk, [B, tokens, width], at a latent of ``latent_shape``."""
         if self._record is not None:
-            self._record.put_residual(self._trace_key(uuid), latent_shape, residual)
-        self._put(self._residual_key(uuid, latent_shape), residual)
+            self._record.put_residual(self._trace_key(name), latent_shape, residual)
+        self._keep(self._residual_key(name, latent_shape), residual)
+
+    def give_up_residuals(self, why: str) -> bool:
+        """Follow residual rules on the output from here on; False where the schedule has none."""
+        if all(rule.target == "output" for rule in self.schedule.rules):
+            return False
+        self._follow(on_output(self.schedule))
+        self.remark(f"rules run on the output: {why}")
+        return True
 
     @property
     def wants_residuals(self) -> bool:
@@ -227,15 +266,17 @@ class SamplingRun:
 
     # Accounts
 
-    def _put(self, key: Hashable, value: torch.Tensor) -> None:
-        history = self._slots.get(key)
-        if history is None or not history.fits(value):
-            history = self._slots[key] = History(self._depth)
-        history.put(self.call.sigma, self._placement.put(value))
+    def _keep(self, key: Hashable, value: torch.Tensor) -> None:
+        self._slots.put(key, self.call.step, self.call.sigma, value)
+
+    def _find(self, key: Hashable) -> History | None:
+        """What is kept under ``key`` and no older than the computed step that the present one reuses."""
+        return self._slots.find(key, self._starts[self.call.step])
 
     def missing(self) -> None:
         """A step that was to reuse a value has none that fits, so it is computed."""
-        self._doubt(f"step {self.call.step} is computed: nothing cached fits its conds, shape or stage")
+        if self.call.step not in self._missed:
+            self._missed.append(self.call.step)
 
     def note_computed(self) -> None:
         """The present call runs the model."""
@@ -262,9 +303,15 @@ class SamplingRun:
             full_calls=full_calls,
             seconds=sum(laps),
             speedup=speedup(laps, self._ran) if finished else None,
-            doubts=tuple(self._doubts),
+            doubts=tuple(self._doubts) + self._missed_doubts(),
             finished=finished,
         )
+
+    def _missed_doubts(self) -> tuple[str, ...]:
+        if not self._missed:
+            return ()
+        steps = f"step{'s' if len(self._missed) > 1 else ''} {', '.join(map(str, self._missed))}"
+        return (f"computed at {steps} too: nothing cached fits the conds, shape, window or stage",)
 
     def close(self) -> None:
         """Let go of every tensor."""

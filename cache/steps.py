@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 
 from ..schedules import Rule, Schedule
@@ -38,3 +39,8 @@ def kept_steps(schedule: Schedule) -> dict[str, frozenset[int]]:
             if rule.slope and position:
                 kept[rule.target].add(schedule.computed[position - 1])
     return {target: frozenset(steps) for target, steps in kept.items()}
+
+
+def on_output(schedule: Schedule) -> Schedule:
+    """The schedule with its residual rules run on the output."""
+    return replace(schedule, rules=tuple(Rule("output", rule.order) for rule in schedule.rules))

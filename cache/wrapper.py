@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..schedules import GridError, Rule, Schedule
-from .blocks import CALL_KEY, BlockCall, patch_stack, stack_family
+from .blocks import CALL_KEY, look_up, patch_stack, stack_family
+from .calls import ComputedCall, SkippingCall
+from .families import StackFamily
 from .placement import Placement, check_cache_device
-from .plan import rehearse
+from .plan import Call, rehearse
 from .report import RunReport
 from .run import SamplingRun
+from .steps import on_output
 
 if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
     from comfy.model_patcher import ModelPatcher
     from comfy.patcher_extension import WrapperExecutor
     from comfy.samplers import CFGGuider, Sampler
@@ -30,8 +35,17 @@ KEY = "lemica"
 OTHER_CACHES = {"easycache": "EasyCache or LazyCache"}
 """Transformer options of caches that must not work beside this one."""
 
+STATEFUL = {"ar_state": "the model keeps what it computes for the frames to come"}
+"""Transformer options of samplers that need every call of theirs to run the model, and why."""
+
+SPANNING_PATCHES = {"noise_refiner": "a model patch works on the embedders and on the blocks"}
+"""Model patches that need the blocks to run whenever the embedders do, and why residual rules do not work with them."""
+
 Choose = Callable[[Sequence[float]], tuple[Schedule, str]]
 """From the sigmas of a run to its schedule and a note on where that came from."""
+
+OnStep = Callable[[int, int, bool], None]
+"""Is told the step that a run is at, of how many, and whether it computes."""
 
 MakeRun = Callable[[Sequence[float], dict], SamplingRun]
 
@@ -51,11 +65,13 @@ class ScheduledRuns:
         choose: gives the schedule; raises GridError where none can be had.
         cache_device: one of CACHE_DEVICES.
         has_stack: whether residual rules work on this model; without, they are run on the output.
+        on_step: is told every call of the sampler.
     """
 
     choose: Choose
     cache_device: str
     has_stack: bool
+    on_step: OnStep | None = None
 
     def __call__(self, sigmas: Sequence[float], transformer_options: dict) -> SamplingRun:
         """A run by the chosen schedule, or one that computes every step where that is the safe thing."""
@@ -68,9 +84,22 @@ class ScheduledRuns:
             except GridError as error:
                 schedule, note = full_schedule(sigmas), f"computing every step: {error}"
         if not self.has_stack and any(rule.target == "residual" for rule in schedule.rules):
-            schedule = replace(schedule, rules=tuple(Rule("output", rule.order) for rule in schedule.rules))
+            schedule = on_output(schedule)
             note = "; ".join(filter(None, [note, "rules run on the output, this model's block stack is not known"]))
-        return SamplingRun(schedule, sigmas, Placement(self.cache_device), note=note)
+        return SamplingRun(
+            schedule, sigmas, Placement(self.cache_device), observe=self._observer(schedule), note=note
+        )
+
+    def _observer(self, schedule: Schedule) -> Callable[[Call | None, torch.Tensor], None] | None:
+        tell, computed = self.on_step, frozenset(schedule.computed)
+        if tell is None:
+            return None
+
+        def observe(call: Call | None, x: torch.Tensor) -> None:
+            if call is not None:
+                tell(call.step, schedule.steps, call.step in computed)
+
+        return observe
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +108,12 @@ class CacheWrappers:
 
     Args:
         make_run: makes the SamplingRun from a run's sigmas and transformer options.
-        has_stack: whether the model's block stack is patched.
+        family: of the model, if its block stack can be skipped.
         on_report: is given the account of every run that ends.
     """
 
     make_run: MakeRun
-    has_stack: bool
+    family: StackFamily | None
     on_report: Callable[[RunReport], None]
 
     def outer_sample(
@@ -96,7 +125,7 @@ class CacheWrappers:
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         options = executor.class_obj.model_options["transformer_options"]
         run = self.make_run(sigmas.tolist(), options)
-        _move_outermost(options["wrappers"])
+        _take_places(options["wrappers"])
         options[KEY] = run
         finished = False
         try:
@@ -128,7 +157,8 @@ class CacheWrappers:
         """One call of the sampler, however its conds are batched."""
         run = _run_of(model_options)
         if run is not None:
-            run.begin_call(x, timestep)
+            options = model_options["transformer_options"]
+            run.begin_call(x, timestep, next((why for key, why in STATEFUL.items() if key in options), ""))
         return executor(x, timestep, model_options, seed)
 
     def calc_cond_batch(
@@ -139,9 +169,8 @@ class CacheWrappers:
         run = _run_of(model_options)
         if run is None:
             return executor(model, conds, x, timestep, model_options)
-        window = model_options["transformer_options"].get("context_window")
-        frames = None if window is None else tuple(window.index_list)
-        return run.cond_batch(lambda: executor(model, conds, x, timestep, model_options), conds, x, frames)
+        variant = _variant(model_options["transformer_options"])
+        return run.cond_batch(lambda: executor(model, conds, x, timestep, model_options), conds, x, variant)
 
     def apply_model(
         self, executor: WrapperExecutor, x: torch.Tensor, t: torch.Tensor, c_concat, c_crossattn, control,
@@ -152,25 +181,79 @@ class CacheWrappers:
         uuids = transformer_options.get("uuids")
         if run is None or uuids is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-        if self.has_stack and run.call is not None:
-            transformer_options = transformer_options.copy()
+        patches = transformer_options.get("patches", {})
+        for why in (why for kind, why in SPANNING_PATCHES.items() if patches.get(kind)):
+            _give_up_residuals(run, why)
+        call = None
+        if self.family is not None and run.call is not None:
+            names = run.name_chunks(transformer_options.get("cond_or_uncond", [0] * len(uuids)), uuids)
             latent_shape = (x.shape[0] // len(uuids), *x.shape[1:])
-            call = transformer_options[CALL_KEY] = BlockCall(run, uuids, latent_shape, transformer_options)
-            if call.skips:
-                return executor(x, t, c_concat, c_crossattn, None, transformer_options, **kwargs)
+            if run.may_skip_blocks(names, latent_shape):
+                skipping = SkippingCall(run, self.family, names, latent_shape)
+                options = transformer_options | {CALL_KEY: skipping} | skipping.options
+                with _uncompiled(executor.class_obj, run):
+                    denoised = executor(x, t, c_concat, c_crossattn, None, options, **kwargs)
+                if skipping.complete:
+                    return denoised
+                _give_up_residuals(run, "the residual does not fit the tokens that the head is given")
+            if run.wants_residuals:
+                call = ComputedCall(run, self.family, names, latent_shape)
+                transformer_options = transformer_options | {CALL_KEY: call}
+        run.note_computed()
         run.note_model_calls(len(uuids))
-        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+        with nullcontext() if call is None else _uncompiled(executor.class_obj, run):
+            denoised = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+        if call is not None and not call.keep():
+            _give_up_residuals(run, "the tokens do not pass the model's blocks as known")
+        return denoised
+
+
+def _give_up_residuals(run: SamplingRun, why: str) -> None:
+    if run.give_up_residuals(why):
+        logger.warning("Rules run on the output: %s.", why)
 
 
 def _run_of(model_options: dict) -> SamplingRun | None:
     return model_options.get("transformer_options", {}).get(KEY)
 
 
-def _move_outermost(wrappers: dict[str, dict[str, list]]) -> None:
-    """A reused step skips what other nodes wrapped around the model, in whatever order they were applied."""
-    for kind in (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH):
+def _variant(options: dict) -> Hashable:
+    """What tells the batches of one call apart beside their conds, in a run's transformer options.
+
+    Patches go by their places: guidance that evaluates a cond again (SLG, PAG) differs from the main batch by them.
+    """
+    window = options.get("context_window")
+    replaced = frozenset((kind, place) for kind, places in options.get("patches_replace", {}).items() for place in places)
+    patched = frozenset((kind, len(patches)) for kind, patches in options.get("patches", {}).items())
+    return (None if window is None else tuple(window.index_list), replaced, patched)
+
+
+@contextmanager
+def _uncompiled(model: BaseModel, run: SamplingRun) -> Iterator[None]:
+    """Leave out torch.compile of the whole diffusion model: its graphs cannot follow a call that differs."""
+    compiled = model.diffusion_model
+    plain = getattr(compiled, "_orig_mod", None)
+    if plain is None:
+        yield
+        return
+    run.remark("steps that measure or reuse the blocks run without torch.compile of the whole model")
+    model.diffusion_model = plain
+    try:
+        yield
+    finally:
+        model.diffusion_model = compiled
+
+
+def _take_places(wrappers: dict[str, dict[str, list]]) -> None:
+    """Put this pack's wrappers around those of other nodes, in whatever order they were applied.
+
+    So a reused step skips them. Only around the model itself they go inside: a compiled model is put there by such a
+    wrapper, and one that splits a batch leads to several evaluations.
+    """
+    for kind in (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL):
+        own = {KEY: wrappers[kind][KEY]}
         others = {key: value for key, value in wrappers[kind].items() if key != KEY}
-        wrappers[kind] = {KEY: wrappers[kind][KEY], **others}
+        wrappers[kind] = others | own if kind == WrappersMP.APPLY_MODEL else own | others
 
 
 def ignore(report: RunReport) -> None:
@@ -180,10 +263,12 @@ def ignore(report: RunReport) -> None:
 def attach(model: ModelPatcher, make_run: MakeRun, on_report: Callable[[RunReport], None] = ignore) -> ModelPatcher:
     """A clone of ``model`` whose sampling runs are made by ``make_run``; ``model`` itself stays as it is."""
     model = model.clone()
-    family = stack_family(model)
+    family, amiss = look_up(model)
     if family is not None:
-        patch_stack(model, family)
-    wrappers = CacheWrappers(make_run, family is not None, on_report)
+        patch_stack(model)
+    elif amiss:
+        logger.warning("Residual rules run on the output, this model is not the one that is known: %s.", amiss)
+    wrappers = CacheWrappers(make_run, family, on_report)
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, wrappers.outer_sample),
         (WrappersMP.SAMPLER_SAMPLE, wrappers.sampler_sample),
@@ -197,7 +282,8 @@ def attach(model: ModelPatcher, make_run: MakeRun, on_report: Callable[[RunRepor
 
 
 def install(
-    model: ModelPatcher, choose: Choose, cache_device: str = "auto", on_report: Callable[[RunReport], None] = ignore
+    model: ModelPatcher, choose: Choose, cache_device: str = "auto", on_report: Callable[[RunReport], None] = ignore,
+    on_step: OnStep | None = None,
 ) -> ModelPatcher:
     """A clone of ``model`` that samples by the schedules that ``choose`` gives; ``model`` itself stays as it is.
 
@@ -210,4 +296,5 @@ def install(
         logger.info(run.line())
         on_report(run)
 
-    return attach(model, ScheduledRuns(choose, cache_device, stack_family(model) is not None), report)
+    runs = ScheduledRuns(choose, cache_device, stack_family(model) is not None, on_step)
+    return attach(model, runs, report)

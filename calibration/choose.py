@@ -1,9 +1,10 @@
-"""The schedule that a run gets when there may be calibrations: solved anew for its budget where one fits."""
+"""The schedule that a run gets when there may be calibrations: solved anew for its steps and its budget."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from ..schedules import (
     Library,
@@ -12,13 +13,18 @@ from ..schedules import (
     Rule,
     Schedule,
     Selection,
-    preset_budget,
     same_grid,
     select,
 )
-from .graph import ErrorGraph
+from ..schedules.schedule import MAX_NAME
+from ..schedules.select import few_steps_note
+from .graph import ErrorGraph, GraphError
+from .regrid import regrid
 from .solver import InfeasibleError, solve
 from .store import Calibrations
+
+SHORTEST_REACH = 8
+"""Segments of up to this many steps are solved on an interpolated graph at any budget; see ``_longest``."""
 
 
 def choose(
@@ -32,35 +38,33 @@ def choose(
     name: str | None = None,
     rule: Rule | None = None,
 ) -> Selection:
-    """As ``schedules.select``, which it asks first, but a calibration on the same sigmas is solved for the very budget.
+    """As ``schedules.select``, which it asks first, but a calibration is solved for the very steps and budget.
 
-    A saved schedule of the wanted budget on these sigmas is taken before that, since its outcome was measured; so is
-    one that was chosen by name. Calibrations of another model file are not solved. ``rule`` limits the solver to that
-    rule where the calibration measured it.
+    One on the same sigmas comes first, then the error graph of the one with the nearest number of steps, interpolated
+    to these sigmas (see ``regrid``); what cannot be used is told in the note. A saved schedule of the wanted budget on
+    these sigmas is taken before that, since its outcome was measured; so is one that was saved as the preset, and one
+    that was chosen by name. Calibrations of another model file are not solved, unless by name. ``rule`` limits the
+    solver to that rule.
     """
-    if name is not None and name in calibrations.names():
-        graphs = [(name, calibrations.get(name))]
-    else:
-        selection = select(library, match, sigmas, preset=preset, budget=budget, name=name, rule=rule)
-        if name is not None or len(sigmas) < 3 or _is_measured(selection.schedule):
-            return selection
-        graphs = calibrations.of_family(match.key)
-    steps = len(sigmas) - 1
-    wanted = preset_budget(match, preset or "medium", steps) if budget is None else budget
-    for found, graph in graphs:
-        fits = same_grid(graph.sigmas, sigmas) and (rule is None or rule in graph.rules)
-        if fits and (name is not None or _same_file(graph.model, match.identity)):
+    known = name is not None and name in calibrations.names()
+    selection = select(
+        library, match, sigmas, preset=preset, budget=budget, name=None if known else name, rule=rule
+    )
+    if len(sigmas) < 3 or not known and (name is not None or _stays(selection.schedule, preset)):
+        return selection
+    wanted = selection.schedule.budget
+    graphs = [(name, calibrations.get(name))] if known else calibrations.of_family(match.key)
+    left_out = []
+    for found, graph in sorted(graphs, key=lambda pair: _distance(pair[1], sigmas)):
+        if known or _same_file(graph.model, match.identity):
             try:
-                schedule = solved(found, graph, wanted, rule)
-            except InfeasibleError:
-                continue
-            return Selection(schedule, f"solved from calibration {found} for {wanted} of {steps} steps")
-    if name is not None:
-        selection = select(library, match, sigmas, preset=preset, budget=budget, rule=rule)
-        return replace(selection, note=f"calibration {name} does not fit these sigmas; {selection.note}")
-    return selection
+                return _solution(found, graph, tuple(sigmas), wanted, rule)
+            except (GraphError, InfeasibleError) as error:
+                left_out.append(f"calibration {found} does not fit: {str(error).rstrip('.')}")
+    return replace(selection, note="; ".join([*left_out[:1], selection.note]))
 
 
+@lru_cache(maxsize=32)
 def solved(name: str, graph: ErrorGraph, budget: int, rule: Rule | None = None) -> Schedule:
     """The lexicographic minimax schedule of a calibration.
 
@@ -71,11 +75,56 @@ def solved(name: str, graph: ErrorGraph, budget: int, rule: Rule | None = None) 
     path = solve(edges, graph.steps, budget)
     source = {"calibration": name, "file": graph.model.file, "mode": graph.mode, "metric": graph.metric,
               "samples": len(graph.samples)}
-    return path.to_schedule(f"{name}/{graph.steps}b{budget}", graph.family, graph.sigmas, source)
+    suffix = f"/{graph.steps}b{budget}"
+    return path.to_schedule(f"{name[: MAX_NAME - len(suffix)].rstrip()}{suffix}", graph.family, graph.sigmas, source)
 
 
-def _is_measured(schedule: Schedule) -> bool:
-    return schedule.origin == "calibrated" and "measured" in schedule.source
+def _solution(
+    name: str, graph: ErrorGraph, sigmas: tuple[float, ...], budget: int, rule: Rule | None
+) -> Selection:
+    """The selection that a calibration makes for a run.
+
+    Raises:
+        GraphError: the rule was not measured, or the graph does not reach as far as the sigmas.
+        InfeasibleError: no path has this budget.
+    """
+    if rule not in (None, *graph.rules):
+        raise GraphError(f"it has not measured {rule}")
+    steps = len(sigmas) - 1
+    if same_grid(graph.sigmas, sigmas):
+        schedule = solved(name, graph, budget, rule)
+        note = f"solved from calibration {name} for {budget} of {steps} steps"
+    else:
+        schedule = solved(name, _regridded(graph, sigmas, _longest(steps, budget)), budget, rule)
+        source = {**schedule.source, "origin": "calibrated", "interpolated_from": graph.steps}
+        schedule = replace(schedule, origin="resampled", source=source)
+        note = (
+            f"solved on the error graph of calibration {name} ({graph.steps} steps), interpolated to {steps} steps, of "
+            f"which {budget} compute"
+        )
+    return Selection(schedule, "; ".join(filter(None, [note, few_steps_note(schedule)])))
+
+
+def _longest(steps: int, budget: int) -> int:
+    """Twice the mean segment, as minimax paths keep far below that; so that 100 steps are solved in seconds."""
+    return max(SHORTEST_REACH, 2 * -(-steps // budget))
+
+
+@lru_cache(maxsize=8)
+def _regridded(graph: ErrorGraph, sigmas: tuple[float, ...], longest: int) -> ErrorGraph:
+    return regrid(graph, sigmas, longest)
+
+
+def _distance(graph: ErrorGraph, sigmas: Sequence[float]) -> tuple[bool, int]:
+    """What is sorted by: the same grid first, then by how many steps more or fewer."""
+    return not same_grid(graph.sigmas, sigmas), abs(graph.steps - (len(sigmas) - 1))
+
+
+def _stays(schedule: Schedule, preset: str | None) -> bool:
+    """Whether it is as it was saved, with a measured outcome or as this preset."""
+    saved = schedule.source
+    asked = preset is not None and saved.get("preset") == preset
+    return schedule.origin == "calibrated" and (asked or "measured" in saved)
 
 
 def _same_file(model: ModelIdentity, other: ModelIdentity) -> bool:

@@ -6,6 +6,7 @@ of a sample that is not done, and at most one replay, are made twice.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -163,11 +164,14 @@ class Job:
         measured = self.folder.load(sampling.sample, sampling.conds)
         todo = self._wanted if measured is None else self._wanted[np.isnan(measured.replayed[self._wanted])]
         self._done += self._steps + replay_calls(self._segments, self._steps, self._wanted)
+        stage = f"sample {place + 1} of {len(self._samplings)}"
+        known = [] if measured is None else np.setdiff1d(self._wanted, todo).tolist()
+        cells = [cell for edge in known for cell in self._cells(measured, edge)]
         if measured is not None and not len(todo) and not np.isnan(measured.deltas).any():
+            self._report(stage, *cells)
             return measured
         self._done -= self._steps + replay_calls(self._segments, self._steps, todo)
-        stage = f"sample {place + 1} of {len(self._samplings)}"
-        self._report(stage)
+        self._report(stage, *cells)
         reference = replays.reference(self._on_preview)
         self._timed(reference.seconds, self._steps)
         sketch = _sketch(reference.latents[-1])
@@ -185,9 +189,23 @@ class Job:
             measured.replayed[edge] = replays.replay(before, start, end, rule, self._on_preview)
             self.folder.save(measured)
             self._timed(time.perf_counter() - begin, self._steps - end)
-            self._report(stage, (start, end, float(measured.replayed[edge]), rule))
+            self._report(stage, *self._cells(measured, edge))
         replays.forget()
         return measured
+
+    def _cells(self, measured: Measured, edge: int) -> list[Cell]:
+        """What a replay tells: its error, and where it stands for others at its end, theirs, for the best step before."""
+        _, start, end, kind = self._segments[edge].tolist()
+        rules, error = self.settings.rules, float(measured.replayed[edge])
+        delta = measured.deltas[edge]
+        if self.settings.mode == "exact" or not delta > 0:
+            return [(start, end, error, rules[kind])]
+        kinds = [place for place, rule in enumerate(rules) if rule.target == rules[kind].target]
+        best: dict[tuple[int, int], float] = {}
+        for other in np.flatnonzero((self._segments[:, 2] == end) & np.isin(self._segments[:, 3], kinds)).tolist():
+            key = int(self._segments[other, 1]), int(self._segments[other, 3])
+            best[key] = min(float(measured.deltas[other] / delta * error), best.get(key, math.inf))
+        return [(start, end, value, rules[kind]) for (start, kind), value in best.items()]
 
     def _deltas(self, replays: Replays) -> np.ndarray:
         """The L1 distance at the end of every segment, [edges]."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from comfy_api.latest import io
 from server import PromptServer
@@ -11,15 +15,19 @@ from server import PromptServer
 from ..cache.identity import identify
 from ..cache.placement import CACHE_DEVICES
 from ..cache.report import RunReport
-from ..cache.wrapper import Choose, install
+from ..cache.wrapper import Choose, OnStep, install
 from ..calibration.choose import choose
-from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, find_family
+from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
 from .library import calibrations, library
 
 CUSTOM = "custom"
 AUTO = "auto"
 AS_SCHEDULED = "as scheduled"
 RULES = [str(Rule(target, order)) for target in TARGETS for order in SLOPES]
+
+
+STEP_GAP = 0.1
+"""The shortest time between two events of steps, in seconds."""
 
 
 def reporter(node_id: str) -> Callable[[RunReport], None]:
@@ -31,10 +39,43 @@ def reporter(node_id: str) -> Callable[[RunReport], None]:
     return report
 
 
+def stepper(node_id: str) -> OnStep:
+    """Tells the browser now and then at which step a run is, for the node with this id."""
+    next_event = 0.0
+
+    def tell(step: int, steps: int, computed: bool) -> None:
+        nonlocal next_event
+        now = time.monotonic()
+        if now >= next_event:
+            next_event = now + STEP_GAP
+            event = {"node": node_id, "step": step, "steps": steps, "computed": computed}
+            PromptServer.instance.send_sync("lemica.step", event)
+
+    return tell
+
+
+def planner(node_id: str) -> Callable[[str, Schedule], None]:
+    """Tells the browser what a run is about to follow, and for which family, for the node with this id."""
+
+    def tell(family: str, schedule: Schedule) -> None:
+        event = {"node": node_id, **schedule.to_json(), "family": family}
+        PromptServer.instance.send_sync("lemica.plan", event)
+
+    return tell
+
+
 def chooser(
-    identity: ModelIdentity, preset: str | None, budget: int | None, name: str | None, rule: Rule | None
+    identity: ModelIdentity,
+    preset: str | None,
+    budget: int | None,
+    name: str | None,
+    rule: Rule | None,
+    computed: tuple[int, ...] = (),
+    on_plan: Callable[[str, Schedule], None] = lambda family, schedule: None,
 ) -> Choose:
     """Finds the schedule for this model once the sigmas of a run are known.
+
+    ``computed`` steps replace those of the schedule that is found; ``on_plan`` is told the family and the schedule.
 
     Raises:
         ScheduleError: there is no schedule or calibration of that name.
@@ -44,12 +85,36 @@ def chooser(
         library().get(name)
 
     def chosen(sigmas: Sequence[float]) -> tuple[Schedule, str]:
+        wanted = min(len(computed), len(sigmas) - 1) if computed else budget
         selection = choose(
-            library(), calibrations(), match, sigmas, preset=preset, budget=budget, name=name, rule=rule
+            library(), calibrations(), match, sigmas, preset=preset, budget=wanted, name=name, rule=rule
         )
-        return selection.schedule, f"{match.note}: {selection.note}"
+        schedule, note = selection.schedule, selection.note
+        if computed:
+            schedule, note = by_hand(schedule, computed), f"steps chosen by hand, rules of {schedule.name}"
+        on_plan(match.key, schedule)
+        return schedule, f"{match.note}: {note}"
 
     return chosen
+
+
+def by_hand(schedule: Schedule, computed: tuple[int, ...]) -> Schedule:
+    """The same run with these steps computed; each has the rule that the schedule has there.
+
+    Raises:
+        ScheduleError: step 0 is missing, a step is listed twice or out of order, or is not in the run.
+    """
+    rules = tuple(schedule.rules[bisect_right(schedule.computed, step) - 1] for step in computed)
+    source = {"rules_from": schedule.name}
+    return replace(schedule, name="by hand", computed=computed, rules=rules, origin="custom", source=source)
+
+
+def parse_steps(text: str) -> tuple[int, ...]:
+    """The steps that a text like ``0, 3, 7`` lists; none for an empty one."""
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    if not all(re.fullmatch("[0-9]{1,5}", word) for word in words):
+        raise ScheduleError(f"steps is {text[:80]!r}: list the computed steps, separated by commas, like '0, 3, 7'.")
+    return tuple(map(int, words))
 
 
 def choices() -> list[str]:
@@ -94,6 +159,11 @@ class LeMiCa(io.ComfyNode):
                     "cache_device", options=list(CACHE_DEVICES), default="auto", advanced=True,
                     tooltip="Where cached tensors are kept; auto leaves the GPU when its memory runs short.",
                 ),
+                io.String.Input(
+                    "steps", default="", optional=True, advanced=True, socketless=True, extra_dict={"hidden": True},
+                    tooltip="The computed steps when the preset is custom, as chosen on the strip: 0-based, separated by "
+                    "commas. Empty goes by the budget.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model with the cache.")],
             hidden=[io.Hidden.unique_id],
@@ -108,13 +178,16 @@ class LeMiCa(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, preset: str, budget: int, schedule: str, rule: str, cache_device: str
+        cls, model, preset: str, budget: int, schedule: str, rule: str, cache_device: str, steps: str = ""
     ) -> io.NodeOutput:
+        node_id = cls.hidden.unique_id
         choose = chooser(
             identity=identify(model),
             preset=None if preset == CUSTOM else preset,
             budget=budget if preset == CUSTOM else None,
             name=None if schedule == AUTO else schedule,
             rule=None if rule == AS_SCHEDULED else Rule.parse(rule),
+            computed=parse_steps(steps) if preset == CUSTOM else (),
+            on_plan=planner(node_id),
         )
-        return io.NodeOutput(install(model, choose, cache_device, reporter(cls.hidden.unique_id)))
+        return io.NodeOutput(install(model, choose, cache_device, reporter(node_id), stepper(node_id)))

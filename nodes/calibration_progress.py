@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from types import TracebackType
 
 import comfy.utils
 import latent_preview
@@ -11,7 +13,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from server import PromptServer
 
-from ..calibration.job import Cost, Progress, duration
+from ..calibration.job import Cell, Cost, Progress, duration
 
 logger = logging.getLogger("LeMiCa")
 
@@ -19,30 +21,66 @@ EVENT = "lemica.calibration"
 GAP = 0.25
 """The shortest time between two events, and between two previews, in seconds."""
 
+CELLS_GAP = 1.0
+"""The shortest time between two events with cells, in seconds."""
+
+_RUNNING: dict[tuple[str, str], tuple[dict[str, object], dict[tuple[int, int, str], tuple[int, float]]]] = {}
+
+
+def running() -> list[dict[str, object]]:
+    """Where every calibration of this process stands: the *running* event, or the like of it before the first one.
+
+    Its ``cells`` are all that were told, with the mean error of each.
+    """
+    return [
+        {**event, "cells": [[start, end, mean, rule] for (start, end, rule), (_, mean) in list(means.items())]}
+        for event, means in list(_RUNNING.values())
+    ]
+
 
 class Broadcast:
     """Tells the log, the page and the progress bar of one calibration.
 
     An event has the ``node``, the ``name`` of the calibration and its ``state``. *estimate* comes before the start and
     again when the first full run was timed, with ``steps``, ``full_runs``, ``seconds`` (None at first) and ``text``.
-    *running* has ``stage``, ``done`` and ``total`` in steps, and ``seconds_left``. *done* ends it.
+    *running* has ``stage``, ``done`` and ``total`` in steps, and ``seconds_left``. Both have ``grid``, the steps of a
+    run and of its longest segment. *done* ends it, or *stopped* where it failed or was interrupted. At most once a
+    second, and at its end, an event has ``cells`` besides: what was replayed since the last ones, [start, end, error,
+    rule] each.
+
+    It is a context manager, in which the calibration runs.
     """
 
-    def __init__(self, node_id: str, name: str, model: ModelPatcher) -> None:
-        self._node_id, self._name = node_id, name
+    def __init__(self, node_id: str, name: str, model: ModelPatcher, longest: int) -> None:
+        self._node_id, self._name, self._longest = node_id, name, longest
+        self._means: dict[tuple[int, int, str], tuple[int, float]] = {}
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
         self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
         self._done = 0
         self._timed = False
-        self._next_event = self._next_preview = 0.0
+        self._ended = False
+        self._cells: list[Cell] = []
+        self._next_event = self._next_preview = self._next_cells = 0.0
+
+    def __enter__(self) -> Broadcast:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _RUNNING.pop((self._node_id, self._name), None)
+        if not self._ended:
+            self._send("stopped", **self._new_cells())
 
     def estimate(self, cost: Cost, seconds: float | None = None) -> None:
         """What the calibration asks for, with the time once it is known."""
         text = cost.describe() if seconds is None else f"{cost.describe()}, {duration(seconds)} left"
         logger.info("LeMiCa: calibration %s: %s", self._name, text)
         self._bar.total = cost.computed
+        stands = self._stands("estimate", "", 0, cost, seconds)
         self._send(
-            "estimate", steps=cost.computed, full_runs=cost.computed / cost.steps, seconds=seconds, text=text
+            "estimate", steps=cost.computed, full_runs=cost.computed / cost.steps, seconds=seconds, text=text,
+            grid=stands["grid"],
         )
 
     def progress(self, progress: Progress) -> None:
@@ -52,12 +90,13 @@ class Broadcast:
             self._timed = True
             self.estimate(progress.cost, progress.seconds_left)
         self._bar.update_absolute(progress.done, progress.total)
-        if time.monotonic() >= self._next_event:
-            self._next_event = time.monotonic() + GAP
-            self._send(
-                "running", stage=progress.stage, done=progress.done, total=progress.total,
-                seconds_left=progress.seconds_left,
-            )
+        self._cells += progress.cells
+        stands = self._stands("running", progress.stage, progress.done, progress.cost, progress.seconds_left)
+        now = time.monotonic()
+        if now >= self._next_event:
+            self._next_event = now + GAP
+            cells = self._new_cells() if now >= self._next_cells else {}
+            self._send(**stands, **cells)
 
     def preview(self, step: int, denoised: torch.Tensor, latent: torch.Tensor, steps: int) -> None:
         """Show what a run that computes has come to."""
@@ -71,7 +110,27 @@ class Broadcast:
     def end(self, cost: Cost) -> None:
         """Everything is measured and saved."""
         self._bar.update_absolute(cost.computed, cost.computed)
-        self._send("done")
+        self._ended = True
+        self._send("done", **self._new_cells())
+
+    def _stands(self, state: str, stage: str, done: int, cost: Cost, seconds_left: float | None) -> dict[str, object]:
+        """Note where it stands for whoever asks; the values of the event."""
+        stands = {
+            "state": state, "stage": stage, "done": done, "total": cost.computed, "seconds_left": seconds_left,
+            "grid": [cost.steps, self._longest],
+        }
+        _RUNNING[self._node_id, self._name] = {"node": self._node_id, "name": self._name, **stands}, self._means
+        return stands
+
+    def _new_cells(self) -> dict[str, object]:
+        """The cells since the last ones, as a value of an event; nothing where there are none."""
+        cells = [[start, end, error, str(rule)] for start, end, error, rule in self._cells if math.isfinite(error)]
+        for start, end, error, rule in cells:
+            count, mean = self._means.get((start, end, rule), (0, 0.0))
+            self._means[start, end, rule] = count + 1, mean + (error - mean) / (count + 1)
+        self._cells = []
+        self._next_cells = time.monotonic() + CELLS_GAP
+        return {"cells": cells} if cells else {}
 
     def _send(self, state: str, **values: object) -> None:
         event = {"node": self._node_id, "name": self._name, "state": state, **values}

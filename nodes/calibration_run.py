@@ -152,18 +152,19 @@ def calibrate(
     settings = _settings(match, samplings[0].sigmas, setup, order)
     _check_names(name, samplings[0].sigmas, settings.budgets)
     distance: Distance | None = FrameDistance(samplings[0], order.vae) if order.metric == "lpips" else None
-    broadcast = Broadcast(node.hidden.unique_id, name, model)
+    broadcast = Broadcast(node.hidden.unique_id, name, model, settings.longest)
     job = Job(
         calibrations().root, name, samplings, settings, distance=distance,
         others=_others(match, samplings[0].sigmas, settings.budgets),
         on_progress=broadcast.progress, on_preview=broadcast.preview,
     )
-    broadcast.estimate(job.cost())
     begin = time.monotonic()
-    result = job.run()
-    file = calibrations().save(name, result.graph)
-    folders = {str(library().save(schedule).parent) for schedule in result.schedules(name)}
-    broadcast.end(job.cost())
+    with broadcast:
+        broadcast.estimate(job.cost())
+        result = job.run()
+        file = calibrations().save(name, result.graph)
+        folders = {str(library().save(schedule).parent) for schedule in result.schedules(name)}
+        broadcast.end(job.cost())
     calibrated = Calibrated(name, result.graph, result.outcomes)
     text = summary(calibrated, result.computed, time.monotonic() - begin, [str(file), *folders])
     picture = as_image(picture_of(calibrated))
@@ -174,13 +175,18 @@ def calibrate(
 def _settings(match: Match, sigmas: Sequence[float], setup: Mapping[str, object], order: Order) -> Settings:
     steps = len(sigmas) - 1
     budgets = tuple(sorted({preset_budget(match, preset, steps) for preset in PRESETS}))
-    longest = order.longest or max(2, min(steps, math.ceil(2 * steps / max(budgets[0], 1))))
+    longest = order.longest or longest_segment(steps, budgets[0])
     settings = Settings(
         family=match.key, model=match.identity, mode=order.mode, metric=order.metric, rules=RULES[order.rules],
         longest=longest, budgets=budgets, tries=order.tries, setup=setup,
     )
     settings.check(steps)
     return settings
+
+
+def longest_segment(steps: int, smallest: int) -> int:
+    """The longest segment to measure, where none is given, for the smallest budget."""
+    return max(2, min(steps, math.ceil(2 * steps / max(smallest, 1))))
 
 
 def _check_names(name: str, sigmas: Sequence[float], budgets: Sequence[int]) -> None:

@@ -182,4 +182,12 @@ class LeMiCaReport(io.ComfyNode):
         times = timing(full_seconds, accelerated_seconds)
         text = table(frames, (full.shape[2], full.shape[1]), times, missing)
         picture = draw(full, accelerated, frames, times)
-        return io.NodeOutput(text, picture, ui=ui.PreviewImage(picture, cls=cls).as_dict() | {"text": (text,)})
+        rows = shown(len(frames), worst(frames))
+        previews = {
+            "full": ui.PreviewImage(full[rows, ..., :3]).values,
+            "accelerated": ui.PreviewImage(accelerated[rows, ..., :3]).values,
+            "frames": [f"frame {row + 1}: {in_words(frames[row])}" for row in rows],
+        }
+        return io.NodeOutput(
+            text, picture, ui=ui.PreviewImage(picture, cls=cls).as_dict() | {"text": (text,)} | previews
+        )

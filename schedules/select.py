@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from .grid import sigma_at
+from .grid import same_grid, sigma_at
 from .match import PRESETS, Match
 from .prior import estimate
 from .resample import resample
@@ -16,6 +16,7 @@ DEFAULT_PRESET = "medium"
 PRESET_RATIOS = {"slow": 0.6, "medium": 0.45, "fast": 0.35, "ultra": 0.28}
 ULTRA_OF_FAST = 0.7
 ESTIMATED_RULE = Rule("output", "half")
+FEW_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,13 @@ def select(
 
     ``budget`` asks for that many computed steps, else ``preset`` for a share of them (medium when nothing is asked).
     ``name`` takes that schedule; without ``budget`` it keeps its own share of computed steps, and ``preset`` is not
-    read. Otherwise the first of these that the family has: the nearest calibrated schedule of the user's, the nearest
-    packaged one, an estimate. Nearest is by budget ratio, then by steps, then in sigma; calibrations of another model
-    file come last. ``rule`` replaces all rules of what was found.
+    read. Otherwise the first of these that the family has: the schedule that the user saved as this preset, with its
+    own share of computed steps, the nearest calibrated schedule of the user's, the nearest packaged one, an estimate.
+    Nearest is by budget ratio, then by steps, then in sigma; calibrations of another model file come last. ``rule``
+    replaces all rules of what was found.
 
     Raises GridError when the sigmas cannot carry a schedule, so that the caller computes every step; ScheduleError
-    for a budget outside 1 .. N, an unknown preset or an unknown name.
+    for a budget outside 1 .. N, an unknown preset or an unknown name. The note tells what a run of few steps can gain.
     """
     grid = check_sigmas(sigmas)
     steps = len(grid) - 1
@@ -59,8 +61,25 @@ def select(
         selection = _named(library.get(name), match, grid, budget)
     else:
         wanted = preset_budget(match, preset or DEFAULT_PRESET, steps) if budget is None else budget
-        selection = _found(library, match, grid, wanted)
-    return selection if rule is None else _with_rule(selection, rule)
+        saved = _saved_as(library, match, preset or DEFAULT_PRESET, grid) if budget is None else None
+        selection = _found(library, match, grid, wanted) if saved is None else saved
+    if rule is not None:
+        selection = _with_rule(selection, rule)
+    few = few_steps_note(selection.schedule)
+    return replace(selection, note=f"{selection.note}; {few}") if few else selection
+
+
+def few_steps_note(schedule: Schedule) -> str:
+    """What a run of 8 steps or fewer can gain, which is little, and that it costs; empty for a longer run."""
+    steps, budget = schedule.steps, schedule.budget
+    if steps > FEW_STEPS:
+        return ""
+    if budget == steps:
+        return f"all of its {steps} steps compute: nothing is gained, and nothing lost"
+    return (
+        f"with {steps} steps at most {steps / budget:.3g} times faster, and visibly: each of so few steps changes much, "
+        "so none of them repeats another"
+    )
 
 
 def preset_budget(match: Match, preset: str, steps: int) -> int:
@@ -97,14 +116,43 @@ def _found(library: Library, match: Match, grid: tuple[float, ...], budget: int)
     own = library.own(match.key)
     calibrated = [schedule for schedule in own if schedule.origin == "calibrated"]
     packaged = [schedule for schedule in candidates if schedule not in own]
-    for schedules in (calibrated, packaged):
-        if schedules:
-            nearest = _nearest(schedules, match, grid, budget)
-            fitted = resample(nearest, grid, budget)
-            return Selection(fitted, _where_from(nearest, fitted))
+    found = [_nearest(schedules, match, grid, budget) for schedules in (calibrated, packaged) if schedules]
+    if found:
+        # One that was calibrated for this very run goes before one that has to be resampled.
+        nearest = next((one for one in found if _made_for(one, grid, budget)), found[0])
+        fitted = resample(nearest, grid, budget)
+        return Selection(fitted, _where_from(nearest, fitted))
     title = match.identity.model_class if match.family is None else match.family.title
     note = f"no schedule for {title}: estimated from published lists until this model is calibrated"
     return Selection(estimate(match.key, grid, budget, ESTIMATED_RULE), note)
+
+
+def _saved_as(library: Library, match: Match, preset: str, grid: tuple[float, ...]) -> Selection | None:
+    """The schedule of the user's whose source names this preset, unless it is of another model file."""
+    file = match.identity.file
+    saved = [
+        schedule
+        for schedule in library.own(match.key)
+        if schedule.source.get("preset") == preset
+        and (None in (file, schedule.source.get("file")) or schedule.source["file"] == file)
+    ]
+    if not saved:
+        return None
+
+    def distance(schedule: Schedule) -> tuple[float, ...]:
+        when = schedule.source.get("saved")
+        newest = -when if isinstance(when, int | float) else 0.0
+        return abs(schedule.steps - (len(grid) - 1)), _sigma_distance(schedule.sigmas, grid), newest
+
+    nearest = min(saved, key=distance)
+    share = nearest.budget / nearest.steps * (len(grid) - 1)
+    fitted = resample(nearest, grid, min(max(_half_up(share), 2), len(grid) - 1))
+    return Selection(fitted, f"saved as {preset}: {_where_from(nearest, fitted)}")
+
+
+def _made_for(schedule: Schedule, grid: tuple[float, ...], budget: int) -> bool:
+    calibrated = schedule.origin == "calibrated" and schedule.budget == budget
+    return calibrated and schedule.sigmas is not None and same_grid(schedule.sigmas, grid)
 
 
 def _nearest(schedules: Iterable[Schedule], match: Match, grid: tuple[float, ...], budget: int) -> Schedule:

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -16,13 +16,21 @@ from typing import NoReturn
 from .atomic import write_atomically
 from .match import Family
 from .packaged import read_family
-from .schedule import Schedule, ScheduleError, check_name
+from .schedule import MAX_NAME, Schedule, ScheduleError, check_name
 
 MAX_BYTES = 1 << 20
 
 log = logging.getLogger("LeMiCa")
 
 _Stamp = tuple[int, int]
+
+
+class UnknownNameError(ScheduleError):
+    """There is no schedule of this name."""
+
+
+class NameTakenError(ScheduleError):
+    """There is a schedule of this name already, or the one of this name is packaged and read only."""
 
 
 class Library:
@@ -60,7 +68,7 @@ class Library:
             return schedules[name]
         near = difflib.get_close_matches(str(name), schedules, n=3, cutoff=0.4)
         advice = f"did you mean {' or '.join(near)}?" if near else "choose one from the list of the library."
-        raise ScheduleError(f"There is no schedule {name!r}: {advice}")
+        raise UnknownNameError(f"There is no schedule {name!r}: {advice}")
 
     def problems(self) -> list[str]:
         """What is wrong with files in the user's directory, one line per file that was left out."""
@@ -75,7 +83,7 @@ class Library:
         if self._user is None:
             raise ScheduleError("There is no user directory for schedules: start the library with one to save.")
         if any(packaged.name == schedule.name for packaged in self._packaged_schedules()):
-            raise ScheduleError(f"{schedule.name!r} is a packaged schedule, which is read only: choose another name.")
+            raise NameTakenError(f"{schedule.name!r} is a packaged schedule, which is read only: choose another name.")
         path = self._file_of(schedule.name) or self._user / file_name(schedule.name)
         text = dump_json(schedule.to_json())
         if len(text.encode()) > MAX_BYTES:
@@ -89,7 +97,7 @@ class Library:
         path = self._file_of(name)
         if path is None:
             self.get(name)
-            raise ScheduleError(f"{name!r} is a packaged schedule, which is read only: it cannot be deleted.")
+            raise NameTakenError(f"{name!r} is a packaged schedule, which is read only: it cannot be deleted.")
         path.unlink()
 
     def rename(self, old: str, new: str) -> Schedule:
@@ -97,14 +105,25 @@ class Library:
         path = self._file_of(old)
         if path is None:
             self.get(old)
-            raise ScheduleError(f"{old!r} is a packaged schedule, which is read only: save a copy under another name.")
+            raise NameTakenError(f"{old!r} is a packaged schedule, which is read only: save a copy under another name.")
         check_name(new, "name")
         if any(schedule.name == new for schedule in self.schedules()):
-            raise ScheduleError(f"There is a schedule {new!r} already: choose another name.")
+            raise NameTakenError(f"There is a schedule {new!r} already: choose another name.")
         renamed = replace(self.get(old), name=new)
         self.save(renamed)
         path.unlink()
         return renamed
+
+    def import_bytes(self, content: bytes, taken: Collection[str] = ()) -> Schedule:
+        """Save the schedule that a JSON file's content holds, under its name or, where that is taken, a free one.
+
+        ``taken``: names that are not to be used besides those of the schedules. Raises ScheduleError, OSError.
+        """
+        schedule = Schedule.from_json(parse_json(content))
+        names = {*taken, *(known.name for known in self.schedules())}
+        schedule = replace(schedule, name=free_name(schedule.name, names))
+        self.save(schedule)
+        return schedule
 
     def _families(self) -> list[tuple[Family, tuple[Schedule, ...]]]:
         files = [path for path in sorted(self._packaged.glob("*.json")) if path.name != "prior.json"]
@@ -131,8 +150,11 @@ class Library:
                 if twin is not None:
                     raise ScheduleError(f"{twin.name} holds a schedule of the same name {schedule.name!r}: remove one.")
                 schedules[path] = schedule
-            except (ScheduleError, OSError, RuntimeError) as error:
+            except ScheduleError as error:
                 problems.append(f"{path.name}: {error}")
+            except (OSError, RuntimeError) as error:  # a loop of links is either, by the version of Python
+                reason = getattr(error, "strerror", None) or "a loop of links"
+                problems.append(f"{path.name}: it cannot be read, {reason}.")
         return schedules, problems
 
     def _file_of(self, name: str) -> Path | None:
@@ -158,10 +180,14 @@ def load_json(path: Path) -> object:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ScheduleError("this is not a regular file: give a JSON file.")
-    if status.st_size > MAX_BYTES:
-        raise ScheduleError(f"the file has {status.st_size} bytes: a schedule takes at most {MAX_BYTES}.")
     with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
+        return parse_json(file.read(MAX_BYTES + 1))
+
+
+def parse_json(content: bytes) -> object:
+    """The JSON value in a file's content, by the rules of ``load_json``."""
+    if len(content) > MAX_BYTES:
+        raise ScheduleError(f"the file has more than {MAX_BYTES} bytes: a schedule takes at most that.")
     if not content.strip():
         raise ScheduleError("the file is empty: save the schedule again.")
     try:
@@ -185,6 +211,16 @@ def file_name(name: str) -> str:
     """The file name for a schedule name: letters, digits, dots and dashes of it, and a digest that keeps it unique."""
     slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60]
     return f"{slug or 'schedule'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, or where it is taken the name with the first free number after it."""
+    number, free = 2, name
+    while free in taken:
+        suffix = f" ({number})"
+        free = f"{name[: MAX_NAME - len(suffix)].rstrip()}{suffix}"
+        number += 1
+    return free
 
 
 def _load_or_complain(path: Path) -> Schedule | str:

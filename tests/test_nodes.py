@@ -57,6 +57,7 @@ def test_node_ids_and_the_order_of_their_inputs_stay_what_saved_workflows_hold(s
     assert list(info["LeMiCa"]["input"]["required"]) == [
         "model", "preset", "budget", "schedule", "rule", "cache_device"
     ]
+    assert list(info["LeMiCa"]["input"]["optional"]) == ["steps"]
     assert info["LeMiCa"]["output"] == ["MODEL"]
     assert list(info["LeMiCaDemoModel"]["input"]["required"]) == ["prompt"]
     assert info["LeMiCaDemoModel"]["output"] == ["MODEL", "CONDITIONING", "CONDITIONING", "LATENT", "VAE"]
@@ -65,7 +66,8 @@ def test_node_ids_and_the_order_of_their_inputs_stay_what_saved_workflows_hold(s
 def test_every_input_has_a_tooltip_and_every_text_is_in_the_locale(server):
     texts = json.loads((ROOT / "locales/en/nodeDefs.json").read_text())
     for node_id in ("LeMiCa", "LeMiCaDemoModel"):
-        inputs = server.object_info()[node_id]["input"]["required"]
+        inputs = server.object_info()[node_id]["input"]
+        inputs = inputs["required"] | inputs.get("optional", {})
         assert all(options["tooltip"] for _, options in inputs.values())
         assert {name: options["tooltip"] for name, (_, options) in inputs.items()} == {
             name: text["tooltip"] for name, text in texts[node_id]["inputs"].items()
@@ -102,6 +104,24 @@ def test_a_budget_above_the_steps_stops_before_sampling_with_both_numbers(server
 
     with pytest.raises(Failure, match="7.*6 steps"):
         server.queue(graph(demo_prompt, lemica(preset="custom", budget=7), seed=2))
+
+
+def test_steps_chosen_by_hand_are_those_that_compute(server, demo_prompt):
+    by_hand = lemica(preset="custom", budget=5, steps="0, 2,5")
+    (report,) = server.queue(graph(demo_prompt, by_hand, seed=4)).lemica
+    assert (report["computed"], report["origin"], report["schedule"]) == ([0, 2, 5], "custom", "by hand")
+    (report,) = server.queue(graph(demo_prompt, lemica(preset="medium", steps="0,2,5"), seed=4)).lemica
+    assert report["origin"] != "custom"
+
+
+@pytest.mark.parametrize(
+    "steps, told", [("0,x", "like '0, 3, 7'"), ("1,2", "step 0 has nothing"), ("0,6", "6 is not in a run of 6 steps")]
+)
+def test_steps_that_cannot_be_run_are_told(server, demo_prompt, steps, told):
+    from lemica.workflows.failure import Failure
+
+    with pytest.raises(Failure, match=told):
+        server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps=steps), seed=5))
 
 
 def test_a_schedule_of_the_users_is_found_by_name_and_a_broken_one_hides_nothing(server, demo_prompt):

@@ -1,7 +1,12 @@
 /**
- * Draws the account of a sampling run: one cell per step, filled where the model ran, and a line of text.
+ * What the LeMiCa node shows: what it would run, where a run is, what a run did.
  * Knows nothing of ComfyUI.
  */
+
+import { createLegend, createStrip, rulesInUse, withComputed } from './strip.js'
+
+/** @typedef {import('./strip.js').Pattern} Pattern */
+/** @typedef {import('./plan.js').Plan} Plan */
 
 /**
  * @typedef {object} RunReport
@@ -10,56 +15,215 @@
  * @property {string} note
  * @property {number} steps
  * @property {number[]} computed
- * @property {number} calls
- * @property {number} full_calls
  * @property {number | null} speedup
  * @property {string[]} doubts
  * @property {boolean} finished
  */
 
 /**
- * @param {RunReport} report
- * @returns {string[]} the lines to show under the cells
+ * @typedef {object} PanelState
+ * @property {Plan | null} plan for the settings of now
+ * @property {string} error why there is no plan
+ * @property {number[]} chosen the steps that were chosen by hand
+ * @property {boolean} editable
+ * @property {boolean} known whether the model's family is known
+ * @property {{ schedule: Pattern | null, step: number, steps: number } | null} live
+ * @property {{ report: RunReport, schedule: Pattern | null } | null} run the last one
+ * @property {boolean} fresh whether that run had the settings of now
  */
-export function describeRun(report) {
-  const faster =
-    report.speedup === null ? '' : `, ${report.speedup.toFixed(2)}× faster`
+
+/**
+ * @typedef {object} Panel
+ * @property {Pattern | null} pattern
+ * @property {number | null} current
+ * @property {boolean} editable
+ * @property {string} count
+ * @property {string} speed
+ * @property {'predicted' | 'measured' | ''} speedKind
+ * @property {string} name
+ * @property {string} origin
+ * @property {boolean} byHand
+ * @property {string[]} notes
+ * @property {string} error
+ */
+
+export const UNKNOWN_MODEL =
+  'The model gets its own schedule when it first runs.'
+
+const faster = (speedup) => `${speedup.toFixed(2)}× faster`
+
+const counted = ({ computed, steps }) => `${computed.length} of ${steps} steps`
+
+/** A note without what stands above it already. */
+function shorter(note, { name, origin, steps, computed }) {
+  const said = `${name}, ${origin}, ${counted({ computed, steps })}`
+  return note.replace(said, '').replace(/^[;:\s]+|[;:\s]+$/g, '')
+}
+
+/**
+ * @param {RunReport} report
+ * @returns {string[]} what there is to say beside the figures
+ */
+export function runNotes(report) {
+  const { schedule, note, doubts, finished } = report
   return [
-    `computed ${report.computed.length} of ${report.steps} steps${faster}`,
-    `${report.schedule} (${report.origin})`,
-    ...(report.finished ? [] : ['stopped early']),
-    ...[report.note, ...report.doubts].filter(Boolean)
-  ]
+    ...(finished ? [] : ['stopped early']),
+    shorter(note, { ...report, name: schedule }),
+    ...doubts
+  ].filter(Boolean)
+}
+
+/** The pattern of a plan, with the steps that were chosen by hand. */
+function plannedPattern({ plan, chosen }) {
+  if (plan === null) return null
+  return chosen.length ? withComputed(plan, chosen) : plan
+}
+
+/** The pattern of a run: what really computed, with the rules of its schedule. */
+function ranPattern({ report, schedule }) {
+  const { steps, computed } = report
+  const fits = schedule?.steps === steps
+  return withComputed(
+    fits ? schedule : { steps, computed: [0], rules: [''] },
+    computed
+  )
 }
 
 /**
- * @param {RunReport} report
- * @returns {boolean[]} for each step, whether the model ran
+ * @param {PanelState} state
+ * @returns {Panel}
  */
-export function computedCells(report) {
-  const computed = new Set(report.computed)
-  return Array.from({ length: report.steps }, (_, step) => computed.has(step))
+export function panelOf(state) {
+  const byHand = state.chosen.length > 0
+  const planned = plannedPattern(state)
+  const base = {
+    pattern: planned,
+    current: null,
+    editable: state.editable && planned !== null,
+    count: planned ? counted(planned) : '',
+    speed: state.plan ? faster(state.plan.speedup) : '',
+    speedKind: state.plan ? 'predicted' : '',
+    name: planName(state, byHand),
+    origin: planned ? (byHand ? 'custom' : state.plan.origin) : '',
+    byHand,
+    notes: [planNote(state, byHand)].filter(Boolean),
+    error: state.error
+  }
+  if (state.live) return livePanel(base, state.live)
+  if (!state.run) return base
+  return state.fresh ? ranPanel(base, state.run) : withLastRun(base, state.run)
+}
+
+function planName({ plan, known }, byHand) {
+  if (plan === null) return ''
+  if (byHand) return 'by hand'
+  return known ? plan.name : 'general estimate'
+}
+
+function planNote({ plan, known }, byHand) {
+  if (plan === null) return ''
+  if (!known) return UNKNOWN_MODEL
+  return byHand ? `rules of ${plan.name}` : shorter(plan.note, plan)
+}
+
+function livePanel(base, { schedule, step, steps }) {
+  const planned = base.pattern?.steps === steps ? base.pattern : null
+  const pattern = schedule ?? planned
+  return {
+    ...base,
+    ...(schedule && { name: schedule.name, origin: schedule.origin }),
+    pattern,
+    current: step,
+    editable: base.editable && pattern === planned,
+    count: step < 0 ? 'starting' : `step ${step + 1} of ${steps}`,
+    error: ''
+  }
+}
+
+function ranPanel(base, run) {
+  const { report } = run
+  const measured = report.speedup !== null
+  return {
+    ...base,
+    pattern: ranPattern(run),
+    editable: base.editable,
+    count: counted(report),
+    speed: measured ? faster(report.speedup) : base.speed,
+    speedKind: measured ? 'measured' : base.speedKind,
+    name: report.schedule,
+    origin: report.origin,
+    notes: runNotes(report),
+    error: ''
+  }
+}
+
+function withLastRun(base, { report }) {
+  const speed = report.speedup === null ? '' : `, ${faster(report.speedup)}`
+  const last = `last run: ${counted(report)}${speed}`
+  return { ...base, notes: [last, ...base.notes] }
 }
 
 /**
- * @param {HTMLElement} element emptied, then filled
- * @param {RunReport | null} report null before the first run
+ * @param {string} tag
+ * @param {string} className
  */
-export function drawRun(element, report) {
-  element.replaceChildren()
-  if (report === null) return
-  const strip = document.createElement('div')
-  strip.className = 'lemica-strip'
-  computedCells(report).forEach((computed, step) => {
-    const cell = document.createElement('span')
-    cell.className = computed ? 'lemica-computed' : 'lemica-reused'
-    cell.title = `step ${step}: ${computed ? 'computed' : 'reused'}`
-    strip.append(cell)
-  })
-  const lines = describeRun(report).map((text) => {
-    const line = document.createElement('div')
-    line.textContent = text
-    return line
-  })
-  element.append(strip, ...lines)
+function make(tag, className, ...children) {
+  const element = document.createElement(tag)
+  element.className = className
+  element.append(...children)
+  return element
+}
+
+/**
+ * @param {{ onToggle: (step: number) => void, onReset: () => void }} options
+ */
+export function createPanel({ onToggle, onReset }) {
+  const strip = createStrip({ onToggle })
+  const count = make('span', 'lemica-count')
+  const speed = make('strong', '')
+  const kind = make('small', '')
+  const legend = make('div', '')
+  const name = make('span', 'lemica-name')
+  const origin = make('span', 'lemica-origin')
+  const reset = make('button', 'lemica-reset', 'reset')
+  const notes = make('div', 'lemica-notes')
+  const error = make('div', 'lemica-error')
+  reset.type = 'button'
+  reset.title = 'Back to the schedule for the budget'
+  reset.addEventListener('click', onReset)
+  error.setAttribute('role', 'alert')
+  const content = make(
+    'div',
+    'lemica-panel',
+    make('div', 'lemica-head', count, make('span', 'lemica-speed', speed, kind)),
+    strip.element,
+    legend,
+    make('div', 'lemica-origin-line', name, origin, reset),
+    notes,
+    error
+  )
+  const element = make('div', 'lemica-run', content)
+
+  /** @param {Panel} panel */
+  function show(panel) {
+    strip.element.hidden = panel.pattern === null
+    if (panel.pattern !== null) {
+      strip.show(panel.pattern, panel)
+      legend.replaceChildren(createLegend(rulesInUse(panel.pattern)))
+    } else legend.replaceChildren()
+    count.textContent = panel.count
+    speed.textContent = panel.speed
+    kind.textContent = panel.speedKind
+    content.dataset.speed = panel.speedKind
+    name.textContent = name.title = panel.name
+    origin.textContent = panel.origin
+    origin.hidden = !panel.origin
+    reset.hidden = !panel.byHand && !panel.invalid
+    notes.replaceChildren(...panel.notes.map((text) => make('div', '', text)))
+    notes.title = panel.notes.join('\n')
+    error.textContent = panel.error
+    error.hidden = !panel.error
+  }
+
+  return { element, content, show }
 }

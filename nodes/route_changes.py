@@ -1,0 +1,157 @@
+"""What the routes change: schedules and calibrations of the user are saved, renamed, deleted, merged, imported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import PurePath
+from threading import Lock
+from typing import TypeVar
+
+from aiohttp import web
+
+from ..calibration.graph import MAX_BYTES as MAX_GRAPH
+from ..calibration.solutions import solution
+from ..calibration.store import SUFFIX
+from ..schedules import PRESETS, Schedule, dump_json
+from ..schedules.schedule import SCHEMA, check_name
+from ..schedules.store import MAX_BYTES as MAX_SCHEDULE
+from ..schedules.store import file_name
+from .apply import AUTO
+from .library import calibrations, library
+from .route_answer import Body, RequestError, TakenError, TooLargeError, checked_name, short
+from .route_views import options_of
+from .solve import LINKED
+
+KINDS = ("schedule", "calibration")
+
+RESERVED = (AUTO, LINKED)
+"""What the inputs of the nodes offer besides names."""
+
+T = TypeVar("T")
+
+_CHANGING = Lock()
+
+
+def one_at_a_time(change: Callable[[T], object]) -> Callable[[T], object]:
+    """Whether a name is free is asked before it is taken: no other change comes between the two."""
+
+    @wraps(change)
+    def locked(request: T) -> object:
+        with _CHANGING:
+            return change(request)
+
+    return locked
+
+
+@one_at_a_time
+def save(body: Body) -> dict[str, object]:
+    """Save a schedule as it came, or one that is solved for it."""
+    if ("schedule" in body) == ("calibration" in body):
+        raise RequestError("The request has to hold either a schedule or the name of a calibration to solve.")
+    name = body.text("name")
+    schedule = _sent(body, name) if "schedule" in body else _solved(body, name)
+    own = any(known.name == name for known in library().own())
+    if not (own and body.flag("replace", False)):
+        _check_free(name)
+    library().save(schedule)
+    return {"name": name}
+
+
+@one_at_a_time
+def rename(body: Body) -> dict[str, object]:
+    """Give a schedule or a calibration another name."""
+    old, new = body.text("old"), body.text("new")
+    store = library() if body.one_of("kind", KINDS, "") == "schedule" else calibrations()
+    store.get(old)
+    if old != new:
+        check_name(new, "new")
+        _check_free(new)
+        store.rename(old, new)
+    return {"name": new}
+
+
+@one_at_a_time
+def delete(body: Body) -> dict[str, object]:
+    """Remove a schedule or a calibration."""
+    store = library() if body.one_of("kind", KINDS, "") == "schedule" else calibrations()
+    store.delete(body.text("name"))
+    return {}
+
+
+@one_at_a_time
+def merge(body: Body) -> dict[str, object]:
+    """Make one calibration of two."""
+    first, second, name = body.text("first"), body.text("second"), body.text("name")
+    if first == second:
+        raise RequestError(f"Both calibrations are {short(first)}: choose two different ones.")
+    calibrations().get(first), calibrations().get(second)
+    check_name(name, "name")
+    _check_free(name)
+    calibrations().merge(first, second, name)
+    return {"name": name}
+
+
+@one_at_a_time
+def import_file(field: web.FileField) -> dict[str, object]:
+    """Save a schedule or a calibration from a file, under its name or a free one."""
+    suffix = PurePath(field.filename).suffix.lower()
+    if suffix not in (".json", SUFFIX):
+        raise RequestError(f"The file is {short(field.filename)}: give a schedule (.json) or a calibration ({SUFFIX}).")
+    kind, limit = ("schedule", MAX_SCHEDULE) if suffix == ".json" else ("calibration", MAX_GRAPH)
+    with field.file as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        if size > limit:
+            raise TooLargeError(f"The file has {size} bytes: a {kind} takes at most {limit}.")
+        if kind == "schedule":
+            return {"kind": kind, "name": library().import_bytes(file.read(), _taken()).name}
+        return {"kind": kind, "name": calibrations().import_file(file, field.filename, _taken())}
+
+
+def export(query: Mapping[str, str]) -> web.StreamResponse:
+    """The file of a schedule or a calibration."""
+    kind, name = query.get("kind"), checked_name("name", query.get("name"))
+    if kind == "schedule":
+        schedule = library().get(name)
+        content = dump_json(schedule.to_json())
+        return web.Response(text=content, content_type="application/json", headers=_download(file_name(name)))
+    if kind == "calibration":
+        file = calibrations().file(name)
+        return web.FileResponse(file, headers=_download(f"{file.stem}{SUFFIX}"))
+    raise RequestError(f"kind is {short(kind)}: give one of {', '.join(KINDS)}.")
+
+
+def _download(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+
+
+def _sent(body: Body, name: str) -> Schedule:
+    fields = body.get("schedule")
+    if not isinstance(fields, dict):
+        raise RequestError(f"schedule is {short(fields)}: give an object.")
+    return Schedule.from_json({"schema": SCHEMA, **fields, "name": name})
+
+
+def _solved(body: Body, name: str) -> Schedule:
+    calibration, options = body.text("calibration"), options_of(body)
+    graph = calibrations().get(calibration)
+    path = solution(graph, body.count("budget"), options)
+    source = {
+        "calibration": calibration, "file": graph.model.file, "mode": graph.mode, "metric": graph.metric,
+        "samples": len(graph.samples), "objective": options.objective,
+    }
+    if "preset" in body:
+        source |= {"preset": body.one_of("preset", PRESETS, ""), "saved": time.time()}
+    return path.to_schedule(name, graph.family, graph.sigmas, source)
+
+
+def _taken() -> set[str]:
+    """Schedules and calibrations are offered in one list, so a name stands for one of them."""
+    return {*RESERVED, *calibrations().names(), *(schedule.name for schedule in library().schedules())}
+
+
+def _check_free(name: str) -> None:
+    if name in _taken():
+        raise TakenError(f"The name {short(name)} is in use: choose another one.")

@@ -1,0 +1,89 @@
+"""The route that tells what the LeMiCa node would run."""
+
+from __future__ import annotations
+
+from ..cache.wrapper import full_schedule
+from ..calibration.choose import choose
+from ..calibration.view import schedule_view, speedup
+from ..schedules import PRESETS, Family, GridError, Match, ModelIdentity, Rule, Selection, nominal_sigmas
+from ..schedules.schedule import MAX_STEPS
+from .apply import AS_SCHEDULED, AUTO, CUSTOM
+from .library import calibrations, library
+from .route_answer import Body, RequestError, UnknownFamilyError, short
+
+UNKNOWN = "any"
+"""The key of a model that nothing is known of."""
+
+FLOW_SHIFT = 3.0
+"""Of the nominal sigmas, where the family has none."""
+
+Sigmas = tuple[float, ...]
+
+
+def show_plan(body: Body) -> dict[str, object]:
+    """The schedule of a run, with a note on where it comes from."""
+    family = _family(body.text("family") if "family" in body else None)
+    steps = body.count("steps")
+    if not 1 <= steps <= MAX_STEPS:
+        raise RequestError(f"steps is {steps}: give a whole number from 1 to {MAX_STEPS}.")
+    preset = body.one_of("preset", (*PRESETS, CUSTOM), "medium")
+    budget = body.count("budget") if preset == CUSTOM else None
+    name = body.text("schedule", AUTO)
+    rule = body.text("rule", AS_SCHEDULED)
+    sigmas, about = _sigmas(body, steps), ""
+    if sigmas is None:
+        sigmas, about = _likely_sigmas(family, steps, None if name == AUTO else name)
+    try:
+        selection = choose(
+            library(), calibrations(), Match(family, "", ModelIdentity(UNKNOWN, UNKNOWN)), sigmas,
+            preset=None if preset == CUSTOM else preset, budget=budget, name=None if name == AUTO else name,
+            rule=None if rule == AS_SCHEDULED else Rule.parse(rule),
+        )
+    except GridError as error:
+        selection = Selection(full_schedule(sigmas), f"computing every step: {error}")
+    schedule = selection.schedule
+    return {
+        **schedule_view(schedule), "note": f"{selection.note}{about}",
+        "speedup": speedup(schedule.steps, schedule.computed, schedule.rules),
+    }
+
+
+def _family(key: str | None) -> Family:
+    """The family of a key: a packaged one, or one that only schedules and calibrations of the user's have."""
+    for family in library().families():
+        if family.key == key:
+            return family
+    own = {schedule.family for schedule in library().own()} | {graph.family for _, graph in calibrations().all()}
+    if key is not None and key not in own:
+        raise UnknownFamilyError(f"There is no family {short(key)}: choose one of the library, or none.")
+    return Family(
+        key=key or UNKNOWN, title=key or "this model", order=0, model_class=(UNKNOWN,), diffusion_model=(), config={},
+        files=(), defaults={}, presets={}, steps=None, budgets={},
+    )
+
+
+def _sigmas(body: Body, steps: int) -> Sigmas | None:
+    """The sigmas of the request, which need not be such that a schedule can be had for them."""
+    sigmas = body.get("sigmas")
+    if sigmas is None:
+        return None
+    numbers = isinstance(sigmas, list) and all(isinstance(s, int | float) and not isinstance(s, bool) for s in sigmas)
+    if not numbers or len(sigmas) != steps + 1:
+        raise RequestError(f"sigmas is {short(sigmas)}: give {steps + 1} numbers for {steps} steps, or null.")
+    return tuple(sigmas)
+
+
+def _likely_sigmas(family: Family, steps: int, name: str | None) -> tuple[Sigmas, str]:
+    """The sigmas to expect: what is named or calibrated was made for some, otherwise the nominal ones; and a note."""
+    graphs = [(known, graph.sigmas) for known, graph in calibrations().all() if known == name]
+    if name is not None:
+        made = graphs or [(name, library().get(name).sigmas)]
+    else:
+        made = [(known, graph.sigmas) for known, graph in calibrations().of_family(family.key)]
+        made += [(schedule.name, schedule.sigmas) for schedule in library().own(family.key)]
+    for known, sigmas in made:
+        if sigmas is not None and len(sigmas) == steps + 1:
+            return sigmas, f"; for the sigmas of {known}"
+    shift = family.defaults.get("flow_shift")
+    shift = FLOW_SHIFT if shift is None else shift
+    return nominal_sigmas(shift, steps), f"; for the sigmas of flow shift {shift:g}"

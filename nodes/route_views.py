@@ -1,0 +1,71 @@
+"""What the routes show: the library, one calibration, solved paths, running calibrations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..calibration import OBJECTIVES
+from ..calibration.half_run import half_run
+from ..calibration.solutions import Options, solution, solutions
+from ..calibration.view import calibration_entry, calibration_view, curve_point, path_view, schedule_view
+from ..schedules import PRESETS, Rule, find_family, preset_budget
+from .calibration_progress import running
+from .library import calibrations, library
+from .route_answer import Body, checked_name
+
+
+def show_library(query: Mapping[str, str]) -> dict[str, object]:
+    """Everything that there is to choose from, and what is wrong with the rest."""
+    own = {schedule.name for schedule in library().own()}
+    schedules = [
+        {**schedule_view(schedule), "own": schedule.name in own, "source": dict(schedule.source)}
+        for schedule in library().schedules()
+    ]
+    graphs = calibrations().all()
+    titles = {family.key: family.title for family in library().families()}
+    for key in (*(schedule["family"] for schedule in schedules), *(graph.family for _, graph in graphs)):
+        titles.setdefault(key, key)
+    return {
+        "families": [{"key": key, "title": title} for key, title in titles.items()],
+        "schedules": schedules,
+        "calibrations": [calibration_entry(name, graph) for name, graph in graphs],
+        "jobs": half_run(calibrations().root, {calibrations().file(name).stem for name, _ in graphs}),
+        "problems": [*library().problems(), *calibrations().problems()],
+    }
+
+
+def show_calibration(query: Mapping[str, str]) -> dict[str, object]:
+    """One calibration with its cells and its curve."""
+    name = checked_name("name", query.get("name"))
+    graph = calibrations().get(name)
+    match = find_family(graph.model, library().families())
+    presets = {preset: preset_budget(match, preset, graph.steps) for preset in PRESETS}
+    return {**calibration_view(name, graph, solutions(graph)), "presets": presets}
+
+
+def show_solution(body: Body) -> dict[str, object]:
+    """The best path of a budget; with ``curve`` that of the nearest one that has any, and what every budget costs."""
+    graph, options = calibrations().get(body.text("calibration")), options_of(body)
+    budget = body.count("budget")
+    if not body.flag("curve", False):
+        return path_view(solution(graph, budget, options))
+    paths = solutions(graph, options)
+    nearest = min(paths, key=lambda feasible: abs(feasible - budget))
+    return {**path_view(paths[nearest]), "curve": [curve_point(path) for _, path in sorted(paths.items())]}
+
+
+def show_running(query: Mapping[str, str]) -> dict[str, object]:
+    """Where every calibration of this process stands."""
+    return {"running": running()}
+
+
+def options_of(body: Body) -> Options:
+    """What a request asks of a path."""
+    rule = body.text("rule") if "rule" in body else None
+    return Options(
+        rule=None if rule is None else Rule.parse(rule),
+        objective=body.one_of("objective", OBJECTIVES, "minimax"),
+        tail=body.flag("tail", True),
+        fixed=tuple(sorted(set(body.counts("fixed")))),
+        reused=tuple(sorted(set(body.counts("reused")))),
+    )

@@ -1,0 +1,32 @@
+"""The HTTP routes of the pack, for its pages; ComfyUI has each of them under /api as well."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from . import route_changes as changes
+from . import route_views as views
+from .route_answer import Handler, by_body, by_form, by_query
+from .route_cost import show_cost
+from .route_plan import show_plan
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "library", by_query(views.show_library)),
+    ("GET", "calibration", by_query(views.show_calibration)),
+    ("GET", "jobs", by_query(views.show_running)),
+    ("GET", "export", by_query(changes.export)),
+    ("POST", "plan", by_body(show_plan)),
+    ("POST", "cost", by_body(show_cost)),
+    ("POST", "solve", by_body(views.show_solution)),
+    ("POST", "save", by_body(changes.save)),
+    ("POST", "rename", by_body(changes.rename)),
+    ("POST", "delete", by_body(changes.delete)),
+    ("POST", "merge", by_body(changes.merge)),
+    ("POST", "import", by_form(changes.import_file)),
+)
+
+
+def register(routes: web.RouteTableDef) -> None:
+    """Add the routes, before the server takes them over."""
+    for method, name, handler in ROUTES:
+        routes.route(method, f"/lemica/{name}")(handler)

@@ -1,0 +1,178 @@
+"""What the routes change, on a running server: saving, renaming, deleting, merging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from route_requests import ODD_NAMES, PACKAGED, files, get, make_graph, post, schedule, user_folder
+
+
+@pytest.fixture
+def user(server) -> Iterator[Path]:
+    """The pack's folder in the user's directory."""
+    yield from user_folder(server)
+
+
+def names(server, kind: str) -> list[str]:
+    return [one["name"] for one in get(server, "library").json[f"{kind}s"] if kind != "schedule" or one["own"]]
+
+
+def calibrations(user: Path):
+    from lemica.calibration.store import Calibrations
+
+    return Calibrations(user / "calibrations")
+
+
+def test_a_schedule_is_saved_and_replaced_only_when_asked(server, user):
+    changed = {"schedule": schedule(computed=[0, 1, 4]), "name": "mine"}
+    assert post(server, "save", changed).status == 409
+    assert post(server, "save", {**changed, "replace": True}).json == {"name": "mine"}
+    assert get(server, "library").json["schedules"][0]["computed"] == [0, 1, 4]
+    assert names(server, "schedule") == ["mine"]
+
+
+def test_a_budget_is_solved_and_saved(server, user):
+    options = {"calibration": "measured", "budget": 3, "objective": "shortest", "tail": False, "fixed": [1]}
+    assert post(server, "save", {**options, "name": "solved"}).json == {"name": "solved"}
+    (saved,) = (one for one in get(server, "library").json["schedules"] if one["name"] == "solved")
+    solved = post(server, "solve", options).json
+    assert saved["computed"] == solved["computed"] and saved["rules"] == solved["rules"]
+    assert saved["origin"] == "calibrated" and saved["source"]["calibration"] == "measured"
+    assert saved["source"]["predicted"]["worst"] == solved["worst"]
+
+
+@pytest.mark.parametrize(
+    "changed, status, told",
+    [
+        ({"name": PACKAGED}, 409, PACKAGED),
+        ({"name": PACKAGED, "replace": True}, 409, PACKAGED),
+        ({"name": "measured"}, 409, "in use"),
+        ({"name": "auto"}, 409, "in use"),
+        ({"name": None}, 400, "name is missing"),
+        ({"replace": "yes", "name": "mine"}, 400, "replace"),
+        ({"calibration": "measured", "budget": 3}, 400, "either"),
+        ({"schedule": None}, 400, "either"),
+        ({"schedule": [1]}, 400, "schedule is"),
+        ({"schedule": schedule(computed=[1, 2])}, 400, "step 0"),
+        ({"schedule": schedule(rules=["output hold"])}, 400, "1 rules for 3"),
+        ({"schedule": schedule(sigmas=[1, 0])}, 400, "2 sigmas"),
+        ({"schedule": schedule(origin="heaven")}, 400, "heaven"),
+        ({"schedule": schedule(extra=1)}, 400, "extra"),
+        ({"schedule": schedule(source={"text": "x" * 1_040_000})}, 413, "1048576"),
+        ({"schedule": {}}, 400, "lacks"),
+        ({"schedule": None, "calibration": "nobody", "budget": 3}, 404, "nobody"),
+        ({"schedule": None, "calibration": "measured", "budget": 30}, 400, "1 to 6"),
+    ],
+)
+def test_what_cannot_be_saved_changes_nothing(server, user, changed, status, told):
+    before = files(user)
+    body = {"schedule": schedule(), "name": "new", **changed}
+    if status == 413:
+        body["schedule"]["source"]["text"] += "x" * 10_000
+    answer = post(server, "save", body)
+    assert answer.status == status and told in answer.error
+    assert files(user) == before
+
+
+@pytest.mark.parametrize("kind, old", [("schedule", "mine"), ("calibration", "measured")])
+def test_renaming_keeps_everything_else(server, user, kind, old):
+    before = get(server, "export", kind=kind, name=old).content
+    assert post(server, "rename", {"kind": kind, "old": old, "new": "A / \u00e9"}).json == {"name": "A / \u00e9"}
+    assert names(server, kind) == ["A / \u00e9"]
+    assert post(server, "rename", {"kind": kind, "old": "A / \u00e9", "new": old}).status == 200
+    assert get(server, "export", kind=kind, name=old).content == before
+    assert post(server, "rename", {"kind": kind, "old": old, "new": old}).json == {"name": old}
+
+
+def test_what_a_job_measured_goes_along_with_its_calibration(server, user):
+    from lemica.calibration.job_folder import folder_name
+
+    root = user / "calibrations"
+    (root / folder_name("measured")).mkdir()
+    (root / folder_name("measured") / "job.json").write_text("{}")
+    assert post(server, "rename", {"kind": "calibration", "old": "measured", "new": "known"}).status == 200
+    assert (root / folder_name("known") / "job.json").exists() and not (root / folder_name("measured")).exists()
+    assert get(server, "library").json["jobs"] == []
+
+
+def test_a_calibration_that_is_being_measured_is_not_renamed(server, user):
+    from filelock import FileLock
+    from lemica.calibration.job_folder import folder_name
+
+    folder = user / "calibrations" / folder_name("measured")
+    folder.mkdir()
+    with FileLock(folder / ".lock"):
+        before = files(user)
+        answer = post(server, "rename", {"kind": "calibration", "old": "measured", "new": "known"})
+        assert answer.status == 409 and "being measured" in answer.error
+        assert files(user) == before
+
+
+@pytest.mark.parametrize("kind, name", [("schedule", "mine"), ("calibration", "measured")])
+def test_deleting_removes_one(server, user, kind, name):
+    assert post(server, "delete", {"kind": kind, "name": name}).json == {}
+    assert names(server, kind) == []
+    assert post(server, "delete", {"kind": kind, "name": name}).status == 404
+
+
+@pytest.mark.parametrize(
+    "route, body, status",
+    [
+        ("delete", {"kind": "schedule", "name": PACKAGED}, 409),
+        ("rename", {"kind": "schedule", "old": PACKAGED, "new": "new"}, 409),
+        ("rename", {"kind": "schedule", "old": "mine", "new": PACKAGED}, 409),
+        ("rename", {"kind": "schedule", "old": "mine", "new": "measured"}, 409),
+        ("rename", {"kind": "calibration", "old": "measured", "new": "mine"}, 409),
+        ("rename", {"kind": "calibration", "old": "measured", "new": "linked"}, 409),
+        ("rename", {"kind": "schedule", "old": "nobody", "new": "new"}, 404),
+        ("rename", {"kind": "calibration", "old": "nobody", "new": "new"}, 404),
+        ("rename", {"kind": "calibration", "old": "mine", "new": "new"}, 404),
+        ("delete", {"kind": "schedule", "name": "nobody"}, 404),
+        ("delete", {"kind": "calibration", "name": "nobody"}, 404),
+        ("delete", {"kind": "file", "name": "mine"}, 400),
+        ("delete", {"name": "mine"}, 400),
+        ("delete", {"kind": "schedule"}, 400),
+        ("rename", {"kind": "schedule", "old": "mine"}, 400),
+        ("merge", {"first": "measured", "second": "nobody", "name": "both"}, 404),
+        ("merge", {"first": "measured", "second": "measured", "name": "both"}, 400),
+        ("merge", {"first": "measured", "second": "other", "name": "both"}, 400),
+        ("merge", {"first": "measured", "second": "more", "name": "measured"}, 409),
+        ("merge", {"first": "measured", "second": "more", "name": "mine"}, 409),
+        ("merge", {"first": "measured", "second": "more", "name": " "}, 400),
+    ],
+)
+def test_what_cannot_be_done_changes_nothing(server, user, route, body, status):
+    calibrations(user).save("other", make_graph(family="flux.1-dev"))
+    calibrations(user).save("more", make_graph())
+    before = files(user)
+    answer = post(server, route, body)
+    assert answer.status == status and answer.error
+    assert files(user) == before
+
+
+def test_two_calibrations_are_merged_into_a_new_one(server, user):
+    from lemica.calibration import Sample
+
+    calibrations(user).save("more", make_graph(samples=(Sample("a cat", 1), Sample("a bird", 9))))
+    assert post(server, "merge", {"first": "measured", "second": "more", "name": "both"}).json == {"name": "both"}
+    merged = get(server, "calibration", name="both").json
+    assert [sample["prompt"] for sample in merged["samples"]] == ["a cat", "a dog", "a bird"]
+    assert set(names(server, "calibration")) == {"measured", "more", "both"}
+
+
+@pytest.mark.parametrize("name", [name for name in ODD_NAMES if name])
+@pytest.mark.parametrize("kind, old", [("schedule", "mine"), ("calibration", "measured")])
+def test_odd_names_are_refused_or_stay_in_the_folder(server, user, kind, old, name):
+    others = {path: content for path, content in files(server.user).items() if not path.startswith("lemica")}
+    folder = user / f"{kind}s"
+    count = len(list(folder.iterdir()))
+    assert post(server, "delete", {"kind": kind, "name": name}).status in (400, 404)
+    assert post(server, "rename", {"kind": kind, "old": name, "new": "new"}).status in (400, 404)
+    assert get(server, "export", kind=kind, name=name).status in (400, 404)
+    renamed = post(server, "rename", {"kind": kind, "old": old, "new": name})
+    assert renamed.status == (200 if len(name) <= 120 and name.isprintable() and name.strip() == name != "" else 400)
+    assert len(list(folder.iterdir())) == count and all(path.parent == folder for path in folder.iterdir())
+    assert names(server, kind) == [name if renamed.status == 200 else old]
+    assert {path: content for path, content in files(server.user).items() if not path.startswith("lemica")} == others

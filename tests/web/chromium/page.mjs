@@ -1,0 +1,167 @@
+/** ComfyUI's page in Chromium, and what the scripts do with it. */
+import { createRequire } from 'node:module'
+
+const { chromium } = createRequire(import.meta.url)(process.env.LEMICA_PLAYWRIGHT)
+
+/** What the test gave, of which `url` is the server's. */
+export const given = JSON.parse(process.argv[2])
+
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync'
+]
+const PATIENCE = 240000
+
+/**
+ * Runs a script on a fresh page, and prints what it returns with `problems`: errors, and warnings that name our files.
+ * @param {(page: import('playwright-core').Page) => Promise<object>} script
+ * @param {{ width?: number, height?: number, scale?: number }} [size]
+ */
+export async function onPage(script, { width = 1600, height = 1000, scale = 1 } = {}) {
+  const browser = await chromium.launch({
+    executablePath: process.env.LEMICA_BROWSER, args: FLAGS
+  })
+  const problems = []
+  try {
+    const context = await browser.newContext({
+      viewport: { width, height }, deviceScaleFactor: scale
+    })
+    const page = await context.newPage()
+    page.setDefaultTimeout(PATIENCE)
+    page.on('console', (message) => {
+      const text = `${message.text()} (${message.location().url})`
+      const ours = /lemica/i.test(text)
+      if (ours && ['error', 'warning'].includes(message.type())) {
+        problems.push(`${message.type()}: ${text.slice(0, 400)}`)
+      }
+    })
+    page.on('pageerror', (error) =>
+      problems.push(`page error: ${String(error.stack).slice(0, 600)}`)
+    )
+    await open(page)
+    const found = await script(page)
+    console.log(JSON.stringify({ ...found, problems }))
+  } finally {
+    await browser.close()
+  }
+}
+
+/** Opens the page and waits until our nodes can be made. */
+export async function open(page) {
+  await page.goto(given.url, { timeout: PATIENCE })
+  await ready(page)
+}
+
+export async function ready(page) {
+  await page.waitForFunction(
+    () => window.app?.graph && window.LiteGraph?.registered_node_types?.LeMiCa,
+    null, { timeout: PATIENCE }
+  )
+  await page.waitForTimeout(1500)
+  await page.keyboard.press('Escape')
+  await page.waitForTimeout(300)
+}
+
+/** Shows a workflow alone. */
+export async function load(page, workflow) {
+  await page.evaluate((data) => window.app.loadGraphData(data), workflow)
+  await page.waitForTimeout(800)
+  await page.keyboard.press('Escape')
+}
+
+/** @param {boolean} vue Nodes 2.0, else the classic canvas */
+export async function renderer(page, vue) {
+  await page.evaluate(
+    (on) => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on), vue
+  )
+  await page.waitForTimeout(1500)
+}
+
+/** @param {'dark' | 'light'} theme */
+export async function theme(page, theme) {
+  await page.evaluate(
+    (id) => window.app.extensionManager.setting.set('Comfy.ColorPalette', id), theme
+  )
+  await page.waitForTimeout(600)
+}
+
+/** Brings the node of a type into view, at a zoom. */
+export async function focusOn(page, type, zoom = 1, left = 40, top = 80) {
+  await page.evaluate(
+    ([type, zoom, left, top]) => {
+      const { app } = window
+      const node = app.graph._nodes.find((one) => one.type === type)
+      app.canvas.ds.scale = zoom
+      app.canvas.ds.offset[0] = -node.pos[0] + left / zoom
+      app.canvas.ds.offset[1] = -node.pos[1] + top / zoom
+      app.canvas.setDirty(true, true)
+    },
+    [type, zoom, left, top]
+  )
+  await page.waitForTimeout(500)
+}
+
+/** Queues what is shown, and waits for its end; the error it ended with, or null. */
+export async function queue(page, wait = true) {
+  await page.evaluate(() => {
+    window.lemicaRun = { ended: false, error: null }
+    const { api } = window.app
+    const once = (event, error) =>
+      api.addEventListener(
+        event,
+        ({ detail }) => {
+          window.lemicaRun = { ended: true, error: error ? detail : null }
+        },
+        { once: true }
+      )
+    once('execution_success', false)
+    once('execution_error', true)
+    once('execution_interrupted', true)
+    return window.app.queuePrompt(0, 1)
+  })
+  if (!wait) return null
+  return ended(page)
+}
+
+export async function ended(page) {
+  await page.waitForFunction(() => window.lemicaRun.ended, null, { timeout: PATIENCE })
+  return page.evaluate(() => window.lemicaRun.error?.exception_message ?? null)
+}
+
+/** A picture of a node with what it shows, of moderate size. */
+export async function shoot(page, path, clip) {
+  await page.screenshot({ path, ...(clip ? { clip } : {}) })
+}
+
+/** Where a node of a type is on the screen, with a margin. */
+export async function boxOf(page, type, margin = 10) {
+  return page.evaluate(
+    ([type, margin]) => {
+      const { app } = window
+      const node = app.graph._nodes.find((one) => one.type === type)
+      const { scale, offset } = app.canvas.ds
+      const title = 30
+      const [left, top] = [
+        (node.pos[0] + offset[0]) * scale, (node.pos[1] - title + offset[1]) * scale
+      ]
+      const canvas = app.canvas.canvas.getBoundingClientRect()
+      const box = {
+        x: Math.max(left + canvas.left - margin, 0),
+        y: Math.max(top + canvas.top - margin, 0),
+        width: node.size[0] * scale + 2 * margin,
+        height: (node.size[1] + title) * scale + 2 * margin
+      }
+      return {
+        ...box,
+        width: Math.min(box.width, window.innerWidth - box.x),
+        height: Math.min(box.height, window.innerHeight - box.y)
+      }
+    },
+    [type, margin]
+  )
+}

@@ -1,0 +1,406 @@
+/**
+ * The view of a calibration: progress, error graph, what budgets cost, and saving one as a preset. Used by the
+ * calibrate nodes and by LeMiCa Solve. Knows nothing of ComfyUI but the service that it is given.
+ */
+import { createBudgetCurve, describePoint, indexOf } from './budget_curve.js'
+import {
+  describeProgress, isActive, measuredCells
+} from './calibration_state.js'
+import { createHeatMap } from './heat_map.js'
+import { number } from './heat_scale.js'
+import { newest } from './newest.js'
+
+export const PRESETS = ['slow', 'medium', 'fast', 'ultra']
+
+/**
+ * What a path has to keep to, as POST /lemica/solve takes it.
+ * @typedef {object} Options
+ * @property {string | null} rule
+ * @property {'minimax' | 'shortest'} objective
+ * @property {boolean} tail
+ */
+
+/** @type {Options} */
+export const DEFAULTS = Object.freeze({ rule: null, objective: 'minimax', tail: true })
+
+/** @param {Options} options */
+export const isDefault = (options) =>
+  options.rule === null && options.objective === 'minimax' && options.tail
+
+/**
+ * A name that is short enough for a schedule, with the preset at its end.
+ * @param {string} calibration
+ * @param {string} preset
+ */
+export function presetName(calibration, preset) {
+  const suffix = `/${preset}`
+  return `${calibration.slice(0, 120 - suffix.length).trimEnd()}${suffix}`
+}
+
+/**
+ * What is saved as a preset, by preset: the newest schedule of each that was made of this calibration's family.
+ * @param {{ schedules: { name: string, family: string, own: boolean, steps: number, budget: number,
+ *   source: Record<string, any> }[] }} library
+ * @param {{ family: string, steps: number }} calibration
+ * @returns {Record<string, { budget: number, name: string }>}
+ */
+export function savedPresets(library, calibration) {
+  /** @type {Record<string, { budget: number, name: string }>} */
+  const saved = {}
+  const own = library.schedules
+    .filter(
+      (schedule) =>
+        schedule.own && schedule.family === calibration.family &&
+        schedule.steps === calibration.steps && PRESETS.includes(schedule.source.preset)
+    )
+    .sort((one, other) => (one.source.saved ?? 0) - (other.source.saved ?? 0))
+  for (const { source, budget, name } of own) saved[source.preset] = { budget, name }
+  return saved
+}
+
+/**
+ * @param {HTMLElement} element that is filled
+ * @param {object} given
+ * @param {any} given.service
+ * @param {(budget: number) => void} [given.onBudget] the user chose a budget
+ * @param {() => void} [given.onSaved]
+ * @param {() => void} [given.onResize] another height is needed
+ */
+export function createCalibrationView(element, given) {
+  element.classList.add('lemica-calibration')
+  const hint = part(element, 'lemica-hint')
+  const progress = createProgress(element)
+  const map = createHeatMap(part(element))
+  element.append(map.detail)
+  const curve = createBudgetCurve(part(element), (index) => choose(index, true))
+  const controls = part(element, 'lemica-controls')
+  const label = document.createElement('label')
+  label.className = 'lemica-budget'
+  const caption = document.createElement('span')
+  const slider = document.createElement('input')
+  slider.type = 'range'
+  slider.className = 'lemica-slider'
+  label.append(caption, slider)
+  const numbers = part(controls, 'lemica-numbers')
+  const saves = part(controls, 'lemica-saves')
+  const message = part(controls, 'lemica-message')
+  message.setAttribute('role', 'status')
+  controls.prepend(label)
+  const buttons = PRESETS.map((preset) => {
+    const button = document.createElement('button')
+    button.type = 'button'
+    button.className = 'lemica-button'
+    button.dataset.preset = preset
+    button.addEventListener('click', () => save(preset))
+    return button
+  })
+  const savesCaption = document.createElement('span')
+  savesCaption.textContent = 'Save as'
+  saves.append(savesCaption, ...buttons)
+
+  /** @type {any} what GET /lemica/calibration gave */
+  let calibration = null
+  /** @type {import('./budget_curve.js').CurvePoint[]} */
+  let points = []
+  let chosen = 0
+  /** @type {Options} */
+  let options = DEFAULTS
+  /** @type {import('./heat_map.js').SolvedPath | null} */
+  let path = null
+  /** @type {Record<string, { budget: number, name: string }>} */
+  let saved = {}
+  /** @type {import('./calibration_state.js').CalibrationState | null} */
+  let running = null
+
+  /** Whether the rule that is asked for was measured; the message says so if it was not. */
+  function measures() {
+    const known = options.rule === null || calibration.rules.includes(options.rule)
+    if (!known) {
+      solving.forget()
+      showPath(null)
+      message.textContent =
+        `This calibration has not measured ${options.rule}: choose ${calibration.rules.join(' or ')}.`
+    }
+    return known
+  }
+
+  const solving = newest(
+    (/** @type {{ budget: number, curve: boolean }} */ wanted) =>
+      given.service.solve({ calibration: calibration.name, ...options, ...wanted }),
+    (solved) => {
+      if (solved.curve) showCurve(solved.curve, solved.budget)
+      showPath(solved)
+      message.textContent = ''
+    },
+    (error) => {
+      showPath(null)
+      message.textContent = error.message
+    }
+  )
+
+  slider.addEventListener('input', () => choose(Number(slider.value), true))
+  // Not for the canvas below, which has keys and a wheel of its own.
+  slider.addEventListener('keydown', (event) => event.stopPropagation())
+
+  function choose(/** @type {number} */ index, byUser = false) {
+    chosen = index
+    slider.value = String(index)
+    curve.choose(index)
+    const point = points[index]
+    slider.setAttribute('aria-valuetext', describePoint(point))
+    caption.textContent = `budget ${point.budget} of ${calibration.steps}`
+    labelSaves()
+    if (measures()) solving.request({ budget: point.budget, curve: false })
+    if (byUser) given.onBudget?.(point.budget)
+  }
+
+  function showCurve(/** @type {any[]} */ next, /** @type {number} */ budget) {
+    points = next
+    chosen = indexOf(points, budget)
+    slider.min = '0'
+    slider.max = String(points.length - 1)
+    slider.value = String(chosen)
+    slider.setAttribute('aria-label', 'Budget: the number of computed steps')
+    slider.setAttribute('aria-valuetext', describePoint(points[chosen]))
+    caption.textContent = `budget ${points[chosen].budget} of ${calibration.steps}`
+    curve.setCurve(points, chosen, calibration?.presets ?? {})
+    labelSaves()
+  }
+
+  function showPath(/** @type {any} */ next) {
+    path = next
+    map.setPath(next)
+    element.dataset.budget = next ? String(next.budget) : ''
+    numbers.replaceChildren(...(next ? figures(next) : []))
+  }
+
+  function labelSaves() {
+    for (const button of buttons) {
+      const preset = button.dataset.preset ?? ''
+      const known = saved[preset]
+      button.textContent = known ? `${preset} · ${known.budget}` : preset
+      button.classList.toggle('lemica-saved', known !== undefined)
+      const now = points[chosen]?.budget
+      button.title = known
+        ? `${preset} computes ${known.budget} steps, saved as ${known.name}; save ${now} instead`
+        : `The LeMiCa node then computes ${now} steps for preset ${preset}, with this model`
+    }
+  }
+
+  async function save(/** @type {string} */ preset) {
+    if (!calibration || !points.length) return
+    const { budget } = points[chosen]
+    const name = presetName(calibration.name, preset)
+    try {
+      await given.service.save({
+        calibration: calibration.name, budget, ...options, preset, name, replace: true
+      })
+      saved = { ...saved, [preset]: { budget, name } }
+      labelSaves()
+      message.textContent =
+        `Saved: for this model, preset ${preset} now computes ${budget} of ${calibration.steps} steps.`
+      given.onSaved?.()
+    } catch (error) {
+      message.textContent = /** @type {Error} */ (error).message
+    }
+  }
+
+  let asked = 0
+  let hints = ['', '']
+
+  const view = {
+    element,
+    /** How much height is needed, in CSS pixels. */
+    minHeight() {
+      if (calibration) return hints[1] ? 542 : 520
+      if (running && measuredCells(running).length) return 330
+      return 64
+    },
+    /**
+     * @param {string} words shown while there is nothing else
+     * @param {string} [beside] shown beside a calibration
+     */
+    setHint(words, beside = '') {
+      hints = [words, beside]
+      arrange()
+    },
+    get name() {
+      return calibration?.name ?? ''
+    },
+    /**
+     * Show a saved calibration; the answer is whether there is one.
+     * @param {string} name
+     * @param {(calibration: any) => number} budgetOf
+     */
+    async open(name, budgetOf) {
+      const mine = ++asked
+      try {
+        const library = await given.service.library()
+        const known = library.calibrations.some((entry) => entry.name === name)
+        const found = known ? await given.service.calibration(name) : null
+        if (mine !== asked) return false
+        if (!found) {
+          view.close()
+          return false
+        }
+        solving.forget()
+        calibration = found
+        saved = savedPresets(library, found)
+        map.setData(found)
+        showPath(null)
+        const budget = budgetOf(found)
+        message.textContent = ''
+        showCurve(found.curve, budget)
+        if (isDefault(options)) choose(chosen)
+        else if (measures()) solving.request({ budget, curve: true })
+        arrange()
+        return true
+      } catch (error) {
+        if (mine === asked) {
+          view.close()
+          view.setHint(/** @type {Error} */ (error).message)
+        }
+        return false
+      }
+    },
+    close() {
+      asked += 1
+      solving.forget()
+      calibration = null
+      points = []
+      map.setData(null)
+      curve.setCurve([], 0, {})
+      showPath(null)
+      arrange()
+    },
+    /** @param {number} budget */
+    setBudget(budget) {
+      if (points.length && points[chosen].budget !== budget) choose(indexOf(points, budget))
+    },
+    /** @param {Options} next */
+    setOptions(next) {
+      if (JSON.stringify(next) === JSON.stringify(options)) return
+      options = next
+      if (calibration && measures()) {
+        solving.request({ budget: points[chosen].budget, curve: true })
+      }
+    },
+    presets: () => calibration?.presets ?? {},
+    /**
+     * Show a calibration that runs, or what became of it.
+     * @param {import('./calibration_state.js').CalibrationState} state
+     */
+    showProgress(state) {
+      running = state
+      progress.show(state)
+      const cells = measuredCells(state)
+      if (isActive(state) || state.phase === 'stopped') {
+        if (calibration) view.close()
+        map.setData(state.grid && cells.length ? { ...state.grid, cells } : null)
+      }
+      arrange()
+    },
+    /** No timer goes on, and no answer is waited for. */
+    rest() {
+      asked += 1
+      solving.forget()
+      progress.rest()
+    }
+  }
+
+  let height = 0
+
+  function arrange() {
+    const shown = calibration !== null
+    controls.classList.toggle('lemica-hidden', !shown)
+    const active = running !== null && running.phase !== 'idle'
+    hint.textContent = hints[shown ? 1 : 0]
+    hint.classList.toggle('lemica-hidden', (active && !shown) || !hint.textContent)
+    const needed = view.minHeight()
+    if (needed !== height) {
+      height = needed
+      element.style.setProperty('--lemica-height', `${needed}px`)
+      given.onResize?.()
+    }
+  }
+
+  map.setData(null)
+  curve.setCurve([], 0, {})
+  progress.show(null)
+  arrange()
+  return view
+}
+
+/**
+ * @param {HTMLElement} parent
+ * @param {string} [name]
+ */
+function part(parent, name = '') {
+  const element = document.createElement('div')
+  element.className = name
+  parent.append(element)
+  return element
+}
+
+/** @param {import('./heat_map.js').SolvedPath} path */
+function figures(path) {
+  const entries = [
+    ['speed-up', `${path.speedup.toFixed(2)}×`],
+    ['worst error', number(path.worst)],
+    ['in all', number(path.total)],
+    ['computed', path.computed.join(' ')]
+  ]
+  return entries.map(([name, value]) => {
+    const figure = document.createElement('span')
+    figure.className = 'lemica-figure'
+    const term = document.createElement('span')
+    term.textContent = name
+    const number = document.createElement('b')
+    number.textContent = value
+    figure.append(term, number)
+    return figure
+  })
+}
+
+/** @param {HTMLElement} parent */
+function createProgress(parent) {
+  const element = part(parent, 'lemica-progress')
+  const words = part(element, 'lemica-progress-words')
+  const headline = document.createElement('b')
+  const estimate = document.createElement('span')
+  words.append(headline, estimate)
+  const bar = document.createElement('progress')
+  bar.max = 1
+  bar.setAttribute('aria-label', 'Calibration')
+  const detail = part(element, 'lemica-progress-detail')
+  words.after(bar)
+  let since = 0
+  let timer = 0
+  /** @type {import('./calibration_state.js').CalibrationState | null} */
+  let state = null
+
+  function draw() {
+    if (!state) return
+    const passed = (performance.now() - since) / 1000
+    const told = describeProgress(state, passed)
+    headline.textContent = told.headline
+    estimate.textContent = state.phase === 'running' ? state.estimate.split(',')[0] : ''
+    detail.textContent = told.detail
+    bar.classList.toggle('lemica-hidden', told.share === null)
+    if (told.share !== null) bar.value = told.share
+  }
+
+  return {
+    /** @param {import('./calibration_state.js').CalibrationState | null} next */
+    show(next) {
+      state = next
+      since = performance.now()
+      const shown = next !== null && next.phase !== 'idle' && next.phase !== 'done'
+      element.classList.toggle('lemica-hidden', !shown)
+      clearInterval(timer)
+      if (next && isActive(next)) timer = window.setInterval(draw, 1000)
+      draw()
+    },
+    rest: () => clearInterval(timer)
+  }
+}

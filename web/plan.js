@@ -1,0 +1,135 @@
+/** What the node would run: the request, and asking for it without haste. Knows nothing of ComfyUI. */
+
+import { parseSteps } from './strip.js'
+
+/**
+ * @typedef {object} Settings the node's own inputs
+ * @property {string} preset
+ * @property {number} budget
+ * @property {string} schedule
+ * @property {string} rule
+ * @property {string} chosen the computed steps as text, for the preset custom
+ */
+
+/**
+ * @typedef {object} Known what the last run told of the model, as it is kept in the node's properties
+ * @property {string} family
+ * @property {number} steps
+ * @property {number[]} [sigmas]
+ * @property {string} model what it was called in the graph; another one is not known
+ */
+
+/**
+ * @typedef {object} Plan an answer of /lemica/plan
+ * @property {string} name
+ * @property {string} family
+ * @property {number} steps
+ * @property {number} budget
+ * @property {number[]} computed
+ * @property {string[]} rules
+ * @property {string} origin
+ * @property {string} note
+ * @property {number} speedup
+ */
+
+const DELAY = 60
+const LONGEST_GRID = 200
+export const CUSTOM = 'custom'
+
+/**
+ * @param {Settings} settings
+ * @param {number} steps
+ * @param {Known | null} known
+ */
+export function planRequest(settings, steps, known) {
+  const { computed } = chosenSteps(settings, steps)
+  const sigmas = known?.sigmas
+  return {
+    family: known?.family ?? null,
+    steps,
+    sigmas: sigmas?.length === steps + 1 ? sigmas : null,
+    preset: settings.preset,
+    budget: computed.length || settings.budget,
+    schedule: settings.schedule,
+    rule: settings.rule
+  }
+}
+
+/**
+ * The steps that were chosen by hand; none unless the preset is custom.
+ * @param {Settings} settings
+ * @param {number} steps
+ */
+export function chosenSteps(settings, steps) {
+  return parseSteps(settings.preset === CUSTOM ? settings.chosen : '', steps)
+}
+
+/**
+ * What to keep of a run, so that the next plan is for the same model.
+ * @param {{ family: string, steps: number, sigmas: number[] | null }} event
+ * @param {string} model
+ * @returns {Known}
+ */
+export function knownFrom({ family, steps, sigmas }, model) {
+  const known = { family, steps, model }
+  if (!sigmas || sigmas.length > LONGEST_GRID) return known
+  return { ...known, sigmas: sigmas.map((sigma) => Number(sigma.toPrecision(6))) }
+}
+
+/**
+ * Asks some milliseconds after the last request; answers that are overtaken are dropped.
+ * @param {(request: object) => Promise<object>} ask
+ * @param {(plan: object | null, error: string) => void} show
+ */
+export function createPlanner(ask, show, delay = DELAY) {
+  let asked = ''
+  let latest = 0
+  let timer
+
+  async function send(request, number) {
+    let answer = null
+    let error = ''
+    try {
+      answer = await ask(request)
+    } catch (refusal) {
+      error = refusal.message
+    }
+    if (number === latest) show(answer, error)
+  }
+
+  return {
+    /** Ask, unless this was the last question already. */
+    request(request) {
+      const key = JSON.stringify(request)
+      if (key === asked) return
+      asked = key
+      const number = ++latest
+      clearTimeout(timer)
+      timer = setTimeout(() => send(request, number), delay)
+    },
+    /** Ask the next time even if the question is the same. */
+    forget() {
+      asked = ''
+    },
+    /** Show no answer any more. */
+    close() {
+      latest++
+      clearTimeout(timer)
+    }
+  }
+}
+
+/**
+ * A model of a family that only it has is not in the library; it is planned as one that nothing is known of.
+ * @param {{ post: (path: string, body: object) => Promise<object> }} server
+ */
+export function planAsker(server) {
+  return async (request) => {
+    try {
+      return await server.post('plan', request)
+    } catch (refusal) {
+      if (refusal.status !== 404 || request.family === null) throw refusal
+      return server.post('plan', { ...request, family: null })
+    }
+  }
+}
