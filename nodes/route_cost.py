@@ -18,7 +18,7 @@ UNKNOWN = Match(None, "", ModelIdentity("any", "any"))
 
 
 def show_cost(body: Body) -> dict[str, object]:
-    """What the settings of a calibrate node cost; an estimate, as the model is not known yet, unless as a family."""
+    """What the settings of a calibrate node cost: about, where the model's family is known, otherwise at least."""
     steps, samples, tries = body.count("steps"), body.count("samples"), body.count("tries")
     for what, value, least, most in (
         ("steps", steps, 2, MOST_STEPS), ("samples", samples, 1, MOST_SAMPLES), ("tries", tries, 0, MOST_TRIES)
@@ -37,6 +37,9 @@ def show_cost(body: Body) -> dict[str, object]:
     held = [Rule(rule.target, "hold") for rule in rules]
     segments = all_segments(steps, longest, held)
     replays = replay_calls(segments, steps, replayed_edges(segments, steps, held, mode))
-    paths = sum(budget * (2 * len(rules) + 2 + tries) for budget in budgets)
+    own = {schedule.name for schedule in library().own()}
+    others = sum(schedule.name not in own for schedule in library().schedules(key)) if key is not None else 0
+    paths = sum(budget * (2 * len(rules) + 2 + others + tries) for budget in budgets)
     cost = Cost(steps=steps, references=samples * steps, replays=samples * replays, paths=samples * paths)
-    return {"steps": cost.computed, "full_runs": cost.computed / steps, "text": cost.describe()}
+    text = cost.describe() if key is not None else f"at least {cost.describe()}"
+    return {"steps": cost.computed, "full_runs": cost.computed / steps, "text": text}

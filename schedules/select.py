@@ -146,7 +146,7 @@ def _saved_as(library: Library, match: Match, preset: str, grid: tuple[float, ..
 
     nearest = min(saved, key=distance)
     share = nearest.budget / nearest.steps * (len(grid) - 1)
-    fitted = resample(nearest, grid, min(max(_half_up(share), 2), len(grid) - 1))
+    fitted = resample(nearest, grid, min(max(_half_up(share), 1), len(grid) - 1))
     return Selection(fitted, f"saved as {preset}: {_where_from(nearest, fitted)}")
 
 

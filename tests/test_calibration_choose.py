@@ -105,6 +105,16 @@ def test_a_measured_schedule_on_these_sigmas_comes_first(calibrations, tmp_path)
     assert chosen(calibrations, GRID, own, budget=13, name="mine").schedule.source["resampled_from"] == "mine"
 
 
+def test_what_was_saved_as_a_preset_is_taken_as_it_is_and_its_share_elsewhere(calibrations, tmp_path):
+    own = tmp_path / "own"
+    saved = calibrated("mine/fast", 30, 11, family=MODEL.key, sigmas=GRID, source={"preset": "fast"})
+    Library(PACKAGED, own).save(saved)
+    assert chosen(calibrations, GRID, own, preset="fast").schedule.name == "mine/fast"
+    elsewhere = chosen(calibrations, nominal_sigmas(5.0, 50), own, preset="fast").schedule
+    assert (elsewhere.budget, elsewhere.source["calibration"]) == (18, "fifty")
+    assert chosen(calibrations, GRID, own, budget=11).schedule.source["calibration"] == "fifty"
+
+
 def test_a_calibration_of_another_file_is_only_solved_by_name(calibrations):
     other = Match(None, "", ModelIdentity(MODEL.model_class, MODEL.diffusion_model, MODEL.config, "other.safetensors"))
     assert chosen(calibrations, GRID, match=other, budget=12).schedule.origin == "estimated"

@@ -109,6 +109,8 @@ def test_lpips_is_measured_where_its_trunk_is(report, tmp_path, monkeypatch):
     assert "| speed-up | 1.50x | |" in text and "not measured" not in text
     assert re.search(r"^\| LPIPS \| 0\.\d{4} \| 0\.\d{4} \(frame 2\) \|$", text, re.MULTILINE)
     assert output.ui["text"] == (text,) and len(output.ui["images"]) == len(picture) == 1
+    assert len(output.ui["full"]) == len(output.ui["accelerated"]) == len(output.ui["frames"]) == 2
+    assert output.ui["full"][0]["type"] == "temp" and output.ui["frames"][1].startswith("frame 2: PSNR")
 
 
 def test_without_the_trunk_the_rest_is_reported(report, tmp_path, monkeypatch):

@@ -176,3 +176,14 @@ def test_odd_names_are_refused_or_stay_in_the_folder(server, user, kind, old, na
     assert len(list(folder.iterdir())) == count and all(path.parent == folder for path in folder.iterdir())
     assert names(server, kind) == [name if renamed.status == 200 else old]
     assert {path: content for path, content in files(server.user).items() if not path.startswith("lemica")} == others
+
+
+def test_a_solved_budget_is_saved_as_a_preset_that_the_node_then_plans(server, user):
+    solved = {"calibration": "measured", "budget": 2, "preset": "fast", "name": "measured/fast"}
+    assert post(server, "save", solved).json == {"name": "measured/fast"}
+    (saved,) = (one for one in get(server, "library").json["schedules"] if one["name"] == "measured/fast")
+    assert saved["source"]["preset"] == "fast" and saved["source"]["saved"] > 0
+    planned = post(server, "plan", {"family": "lemica-demo", "steps": 6, "preset": "fast"}).json
+    assert planned["name"] == "measured/fast" and planned["budget"] == 2
+    refused = post(server, "save", {**solved, "preset": "warp", "replace": True})
+    assert refused.status == 400 and "slow, medium, fast, ultra" in refused.error

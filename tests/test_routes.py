@@ -249,3 +249,34 @@ def test_a_large_graph_is_solved_at_once_when_it_is_asked_again(server, user):
         assert len(solve(server, calibration="large", budget=budget).json["computed"]) == budget
         seconds.append(time.perf_counter() - begin)
     assert statistics.median(seconds) < 0.1
+
+
+def test_a_calibration_tells_the_budgets_of_the_presets(server, user):
+    presets = get(server, "calibration", name="measured").json["presets"]
+    assert list(presets) == ["slow", "medium", "fast", "ultra"]
+    assert list(presets.values()) == sorted(presets.values(), reverse=True)
+
+
+ORDER = {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "standard", "rules": "output"}
+
+
+def test_the_cost_of_a_calibration_is_what_the_job_would_count(server, user):
+    cost = post(server, "cost", ORDER).json
+    assert cost["text"].startswith("at least ") and cost["full_runs"] == cost["steps"] / 8
+    known = post(server, "cost", {**ORDER, "family": "lemica-demo"}).json
+    assert known["steps"] == 1076 and known["text"] == "about 1076 model steps, as many as 134 full runs"
+    more = [post(server, "cost", {**ORDER, "mode": mode}).json["steps"] for mode in ("quick", "standard", "exact")]
+    assert more == sorted(more) and more[0] < more[2]
+
+
+@pytest.mark.parametrize(
+    "changed, told",
+    [
+        ({"steps": 1}, "2 to 1000"), ({"steps": 10**6}, "2 to 1000"), ({"samples": 0}, "1 to"), ({"tries": -1}, "0 to"),
+        ({"longest": 9}, "2 to 8"), ({"longest": 1}, "2 to 8"), ({"mode": "slow"}, "quick, standard, exact"),
+        ({"rules": "x"}, "output and residual"),
+    ],
+)
+def test_a_cost_of_nothing_sensible_is_refused(server, user, changed, told):
+    answer = post(server, "cost", {**ORDER, **changed})
+    assert answer.status == 400 and told in answer.error

@@ -200,3 +200,39 @@ def test_a_packaged_calibration_for_this_very_run_comes_before_a_resampled_one_o
     assert select(library, match, packaged.sigmas, budget=12).schedule.source["resampled_from"] == "mine/20b9"
     library.save(calibrated("mine/30b13", 30, 13, family="lemica-demo", sigmas=packaged.sigmas))
     assert select(library, match, packaged.sigmas, preset="medium").schedule.name == "mine/30b13"
+
+
+def saved_as(preset, name, steps=30, budget=11, when=1.0, **source):
+    given = {"preset": preset, "saved": when, **source}
+    return calibrated(name, steps, budget, family="lemica-demo", source=given)
+
+
+def test_what_the_user_saved_as_a_preset_comes_first_with_its_own_budget(tmp_path):
+    library = Library(PACKAGED, tmp_path)
+    grid = nominal_sigmas(5.0, 30)
+    library.save(saved_as("fast", "mine/fast"))
+    library.save(calibrated("mine/30b10", 30, 10, family="lemica-demo"))
+    match = family("lemica-demo")
+    selection = select(library, match, grid, preset="fast")
+    assert selection.schedule.name == "mine/fast" and selection.note.startswith("saved as fast: mine/fast, calibrated")
+    assert select(library, match, grid, preset="slow").schedule.name != "mine/fast"
+    assert select(library, match, grid, budget=10).schedule.name == "mine/30b10"
+    assert select(library, match, nominal_sigmas(5.0, 60), preset="fast").schedule.budget == 22
+    assert select(library, match, grid, preset="fast", rule=HOLD).schedule.computed == selection.schedule.computed
+
+
+def test_of_several_saved_presets_the_newest_of_the_nearest_steps_and_none_of_another_file(tmp_path):
+    library = Library(PACKAGED, tmp_path)
+    grid = nominal_sigmas(5.0, 30)
+    for schedule in (
+        saved_as("fast", "a", when=3.0), saved_as("fast", "b", when=5.0), saved_as("fast", "c", when=4.0),
+        saved_as("fast", "d", steps=40, when=9.0), saved_as("fast", "e", when=9.0, file="other.safetensors"),
+    ):
+        library.save(schedule)
+    assert select(library, family("lemica-demo"), grid, preset="fast").schedule.name == "b"
+
+
+def test_a_preset_of_one_computed_step_stays_one(tmp_path):
+    library = Library(PACKAGED, tmp_path)
+    library.save(saved_as("ultra", "one", budget=1))
+    assert select(library, family("lemica-demo"), nominal_sigmas(5.0, 30), preset="ultra").schedule.name == "one"

@@ -44,9 +44,13 @@ function addCalibration(node) {
     const connected = node.inputs.filter(
       (input) => input.name.startsWith('positive') && input.link != null
     )
-    const order = costOrder(values, connected.length)
+    const order = costOrder(values, connected.length, view.family)
     if (order) costs.request(order)
     else view.setHint(HINT)
+  }
+
+  async function open(name) {
+    if (await view.open(name, medium)) estimate()
   }
 
   async function recall() {
@@ -54,14 +58,14 @@ function addCalibration(node) {
     const { running } = await service.jobs()
     const job = running.find((one) => matchesId(node, one.node) && (!name || one.name === name))
     if (job) tell(job)
-    else if (name && !isActive(state)) view.open(name, medium)
+    else if (name && !isActive(state)) open(name)
   }
 
   function tell(event) {
     state = reduce(state, event)
     view.showProgress(state)
     node.properties.lemica_calibration = state.name
-    if (state.phase === 'done') view.open(state.name, medium)
+    if (state.phase === 'done') open(state.name)
   }
 
   const soon = () => queueMicrotask(() => node.graph && estimate())

@@ -5,9 +5,10 @@ const NUMBERS = { steps: [2, 1000], longest: [0, 1000], tries: [0, 1000] }
 /**
  * @param {Record<string, any>} values the widgets by name
  * @param {number} connected prompts that are connected
+ * @param {string} family of the model where it is known, or nothing
  * @returns {object | null} null where something is not known before it runs, or does not fit
  */
-export function costOrder(values, connected) {
+export function costOrder(values, connected, family) {
   const typed = String(values.prompts ?? '').split('\n').filter((line) => line.trim())
   const samples = (connected + typed.length) * (values.seeds ?? 1)
   const fits = Object.entries(NUMBERS).every(
@@ -17,7 +18,8 @@ export function costOrder(values, connected) {
   if (!fits || !samples) return null
   if (values.longest && (values.longest < 2 || values.longest > values.steps)) return null
   const { steps, longest, tries, mode, rules } = values
-  return { steps, longest, tries, mode, rules, samples }
+  const known = family ? { family } : {}
+  return { steps, longest, tries, mode, rules, samples, ...known }
 }
 
 /** @param {{ text: string }} cost */

@@ -227,6 +227,9 @@ export function createCalibrationView(element, given) {
     get name() {
       return calibration?.name ?? ''
     },
+    get family() {
+      return calibration?.family ?? ''
+    },
     /**
      * Show a saved calibration; the answer is whether there is one.
      * @param {string} name

@@ -82,6 +82,27 @@ const frames = (page, seconds) =>
     seconds
   )
 
+/** Events of a large calibration, as fast as a server sends them, without one that computes. */
+const flood = (page, name) =>
+  page.evaluate((name) => {
+    const { app } = window
+    const node = app.graph._nodes.find((one) => one.type === 'LeMiCaCalibrate')
+    let end = 2
+    window.lemicaFlood = setInterval(() => {
+      const cells = []
+      for (let count = 0; count < 10 && end < 200; count += 1, end += 1) {
+        for (let start = Math.max(end - 24, 0); start < end - 1; start += 1) {
+          cells.push([start, end, ((end - start) / 200) ** 1.5 * (0.5 + Math.random()), 'output hold'])
+        }
+      }
+      const detail = {
+        node: String(node.id), name, state: 'running', stage: 'sample 1 of 4', done: end, total: 800,
+        seconds_left: 60, grid: [200, 24], cells
+      }
+      app.api.dispatchEvent(new CustomEvent('lemica.calibration', { detail }))
+    }, 250)
+  }, name)
+
 await onPage(async (page) => {
   await load(page, JSON.parse(fs.readFileSync(given.workflow, 'utf8')))
   await set(page, {
@@ -150,7 +171,14 @@ await onPage(async (page) => {
   await shoot(page, `${given.shots}/calibrate_done_light.png`, await boxOf(page, NODE, 24))
   await theme(page, 'dark')
   await renderer(page, false)
+  await focusOn(page, NODE, 1, 100, 150)
+  const quiet = await frames(page, 2)
+  await flood(page, given.name)
+  await page.waitForTimeout(500)
+  const flooded = await frames(page, 4)
+  await page.evaluate(() => clearInterval(window.lemicaFlood))
   return {
+    quiet, flooded,
     before, begun, running, stopped, resumed, error, done, solver, words, hovered, reloaded, vue, vueBox, idle, busy
   }
 }, { width: 1300, height: 1500 })
