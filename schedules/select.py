@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from .grid import sigma_at
+from .grid import same_grid, sigma_at
 from .match import PRESETS, Match
 from .prior import estimate
 from .resample import resample
@@ -97,14 +97,20 @@ def _found(library: Library, match: Match, grid: tuple[float, ...], budget: int)
     own = library.own(match.key)
     calibrated = [schedule for schedule in own if schedule.origin == "calibrated"]
     packaged = [schedule for schedule in candidates if schedule not in own]
-    for schedules in (calibrated, packaged):
-        if schedules:
-            nearest = _nearest(schedules, match, grid, budget)
-            fitted = resample(nearest, grid, budget)
-            return Selection(fitted, _where_from(nearest, fitted))
+    found = [_nearest(schedules, match, grid, budget) for schedules in (calibrated, packaged) if schedules]
+    if found:
+        # One that was calibrated for this very run goes before one that has to be resampled.
+        nearest = next((one for one in found if _made_for(one, grid, budget)), found[0])
+        fitted = resample(nearest, grid, budget)
+        return Selection(fitted, _where_from(nearest, fitted))
     title = match.identity.model_class if match.family is None else match.family.title
     note = f"no schedule for {title}: estimated from published lists until this model is calibrated"
     return Selection(estimate(match.key, grid, budget, ESTIMATED_RULE), note)
+
+
+def _made_for(schedule: Schedule, grid: tuple[float, ...], budget: int) -> bool:
+    calibrated = schedule.origin == "calibrated" and schedule.budget == budget
+    return calibrated and schedule.sigmas is not None and same_grid(schedule.sigmas, grid)
 
 
 def _nearest(schedules: Iterable[Schedule], match: Match, grid: tuple[float, ...], budget: int) -> Schedule:

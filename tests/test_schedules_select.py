@@ -189,3 +189,14 @@ def test_every_run_gets_a_schedule_of_its_own_size(key, preset, shift, steps, da
     schedule = select(LIBRARY, family(key), grid[start:], preset=preset).schedule
     assert schedule.steps == steps - start
     assert schedule.budget == preset_budget(family(key), preset, schedule.steps)
+
+
+def test_a_packaged_calibration_for_this_very_run_comes_before_a_resampled_one_of_the_users(tmp_path):
+    library = Library(PACKAGED, tmp_path)
+    packaged = library.get("lemica-demo/30b13")
+    library.save(calibrated("mine/20b9", 20, 9, family="lemica-demo"))
+    match = family("lemica-demo")
+    assert select(library, match, packaged.sigmas, preset="medium").schedule.name == "lemica-demo/30b13"
+    assert select(library, match, packaged.sigmas, budget=12).schedule.source["resampled_from"] == "mine/20b9"
+    library.save(calibrated("mine/30b13", 30, 13, family="lemica-demo", sigmas=packaged.sigmas))
+    assert select(library, match, packaged.sigmas, preset="medium").schedule.name == "mine/30b13"
