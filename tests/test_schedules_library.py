@@ -62,7 +62,8 @@ def test_every_list_of_every_family():
 def test_what_is_not_published_was_measured_on_the_demo_model_for_its_presets():
     measured = [schedule for schedule in LIBRARY.schedules() if schedule.origin != "published"]
     budgets = {steps: {one.budget for one in measured if one.steps == steps} for steps in (20, 30, 50)}
-    match = Match(next(family for family in LIBRARY.families() if family.key == "lemica-demo"), "", ModelIdentity("WAN21", "WanModel"))
+    demo = next(family for family in LIBRARY.families() if family.key == "lemica-demo")
+    match = Match(demo, "", ModelIdentity("WAN21", "WanModel"))
     for steps, found in budgets.items():
         assert {preset_budget(match, preset, steps) for preset in PRESETS} <= found
     for schedule in measured:
