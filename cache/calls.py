@@ -89,7 +89,7 @@ class ComputedCall(BlockCall):
         self._left = tokens
 
     def _at_head(self, stream: int, head: torch.nn.Module, args: tuple) -> None:
-        if self._entered:
+        if self._entered and args:
             self._measure(self._entered[stream], args[0])
 
     def _measure(self, entered: torch.Tensor, tokens: torch.Tensor) -> None:

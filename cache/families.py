@@ -4,6 +4,15 @@ An entry names the lists of blocks in the order of their run, the argument that 
 and the module that takes them after the last one. Whatever a forward does between its blocks (ControlNet, VACE hints,
 audio and face adapters) happens between these two places and so belongs to the residual. Refiners of the text or of
 the noise that come before the main lists count as embedders and run at every step.
+
+No entry, so output rules alone, have:
+
+- UNets (SD 1.5, SDXL, SVD) and Stable Cascade: they are no stack, their levels feed each other across.
+- GeneralDIT (Cosmos 1): its tokens carry the batch in their last place but one, and its blocks are a dict.
+- CausalWanModel and HiDreamO1Transformer: they keep keys and values that every call must add to or read.
+- PixDiT_T2I, PidNet: two stacks of different tokens with a modulation between.
+- NaDiT (SeedVR2), MiniMaxH3Model: tokens without a batch dimension.
+- LatentSeqMMFlowModel (TripoSplat): no module takes the tokens after the blocks, and two parts of them leave.
 """
 
 from __future__ import annotations

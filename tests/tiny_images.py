@@ -117,7 +117,10 @@ IMAGES = {
     "sd3": Tiny("SD3", SD3, IMAGE, (3, 12), "joint_blocks.0", 1, extras=pooled(8)),
     "aura_flow": Tiny(
         "AuraFlow",
-        {"dim": 32, "n_layers": 4, "n_double_layers": 2, "n_heads": 2, "global_conddim": 32, "cond_seq_dim": 12, "max_seq": 64},
+        {
+            "dim": 32, "n_layers": 4, "n_double_layers": 2, "n_heads": 2, "global_conddim": 32, "cond_seq_dim": 12,
+            "max_seq": 64,
+        },
         (1, 4, 4, 4), (3, 12), "double_layers.0", 1, (), last="single_layers.1",
     ),
     "ernie_image": Tiny(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import torch
-from tiny_spec import DOUBLE, HUNYUAN, SINGLE, Tiny, VIDEO, all_of, full_mask, pooled, references, tensors
+from tiny_spec import DOUBLE, HUNYUAN, SINGLE, VIDEO, Tiny, all_of, full_mask, pooled, references, tensors
 
 
 class MotionStandIn(torch.nn.Module):
@@ -83,7 +83,9 @@ VIDEOS = {
         "WAN21_SCAIL2", WAN | {"model_type": "scail2", "in_dim": 20}, VIDEO, (3, 12),
         extras=all_of(
             references((1, 16, 1, 4, 4)),
-            tensors(pose_video_latent=(1, 16, 2, 2, 2), driving_mask_28ch=(1, 2, 28, 2, 2), ref_mask_28ch=(1, 3, 28, 4, 4)),
+            tensors(
+                pose_video_latent=(1, 16, 2, 2, 2), driving_mask_28ch=(1, 2, 28, 2, 2), ref_mask_28ch=(1, 3, 28, 4, 4)
+            ),
         ),
         **WAN_BLOCKS,
     ),

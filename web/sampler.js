@@ -31,7 +31,7 @@ function instancesOf(subgraph, root) {
 function targetsOf(graph, linkId, root) {
   const link = linkOf(graph, linkId)
   if (!link) return []
-  if (link.target_id === SUBGRAPH_OUTPUT)
+  if (Number(link.target_id) === SUBGRAPH_OUTPUT)
     return instancesOf(graph, root).flatMap((node) =>
       outputTargets(node, link.target_slot, root)
     )
@@ -62,7 +62,7 @@ function modelTargets(node, root) {
 function feederOf(node, input, root) {
   const link = input?.link == null ? null : linkOf(node.graph, input.link)
   if (!link) return null
-  if (link.origin_id === SUBGRAPH_INPUT) {
+  if (Number(link.origin_id) === SUBGRAPH_INPUT) {
     const [outer] = instancesOf(node.graph, root)
     const slot = outer?.inputs?.[link.origin_slot]
     return slot ? (feederOf(outer, slot, root) ?? { node: outer, input: slot }) : null

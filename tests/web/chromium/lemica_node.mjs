@@ -22,9 +22,6 @@ function demo() {
   const links = all.links.filter(
     ([, from, , to]) => SAMPLED.includes(from) && SAMPLED.includes(to)
   )
-  const seed = Math.floor(Math.random() * 1e9) // another run's samples are not taken from the cache
-  for (const { type, widgets_values } of nodes)
-    if (type === 'KSampler') widgets_values[0] = seed
   const left = new Set(links.map(([id]) => id))
   for (const { outputs = [] } of nodes)
     for (const output of outputs)
@@ -96,9 +93,11 @@ async function pick(page, name, value) {
 
 const cell = (page, step) => page.locator('.lemica-strip span').nth(step)
 
-/** Queues and notes which steps were marked on the way. */
+/** Queues with another seed, as the cache would have the samples, and notes which steps were marked on the way. */
 async function run(page) {
   await page.evaluate(() => {
+    const sampler = window.app.rootGraph._nodes.find(({ type }) => type === 'KSampler')
+    sampler.widgets.find(({ name }) => name === 'seed').value = Math.floor(Math.random() * 1e9)
     window.lemicaMarked = []
     const note = () => {
       const cells = [...document.querySelectorAll('.lemica-strip span')]
