@@ -155,7 +155,7 @@ class Replays:
         )
         seconds = time.perf_counter() - begin
         latents[self.steps] = _finite(final, self.sampling)
-        # A sampler that goes in fewer, larger steps than it has sigmas, like dpm_fast, never comes to the last ones.
+        # A sampler that is followed by its sigmas alone may end before the last of them.
         ordered = tuple(latents.get(step, final) for step in range(self.steps + 1))
         return Reference(trajectory, ordered, self.sampling.report.calls, seconds)
 

@@ -10,7 +10,7 @@ from tiny_images import IMAGES
 from tiny_videos import VIDEOS
 
 NAMES = (*IMAGES, *VIDEOS)
-NOT_IN_FP8 = {"z_image_pixel"}
+NOT_IN_FP8 = ("z_image_pixel", "hunyuan3d_21")
 """Models that ComfyUI itself does not run with weights in fp8."""
 
 
@@ -107,3 +107,12 @@ def test_fp8_weights_give_their_plain_run(runs, tiny, name):
     assert plain.isfinite().all()
     assert torch.equal(runs.sample(runs.recorded(model)[0], name), plain)
     assert not torch.equal(runs.sample(runs.installed(model), name), plain)
+
+
+@pytest.mark.parametrize("name", NOT_IN_FP8)
+def test_what_is_left_out_above_does_not_run_in_fp8_at_all(runs, tiny, name):
+    import torch
+
+    model = tiny.make(name, dtype=torch.float8_e4m3fn)
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        runs.sample(model, name)

@@ -86,8 +86,9 @@ def test_areas_keep_apart_from_each_other_and_from_the_copies_that_the_negative_
 
 
 def test_areas_and_masks_of_a_unet(graphs, tiny_unet, unet):
-    import nodes
     import torch
+
+    import nodes
 
     (left,) = nodes.ConditioningSetArea().append(tiny_unet.conditioning(1), 32, 64, 0, 0, 1.0)
     (masked,) = nodes.ConditioningSetMask().append(tiny_unet.conditioning(2), torch.eye(8)[None], "default", 0.8)
@@ -208,10 +209,11 @@ def filled(shape: tuple[int, ...]) -> dict:
 
 def test_inpainting(graphs, tiny_unet, unet, tiny_wan, wan):
     """A noise mask; with Differential Diffusion it changes from step to step."""
-    import nodes
     import torch
     from comfy_extras.nodes_custom_sampler import CFGGuider
     from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
+
+    import nodes
 
     mask = torch.linspace(0.0, 1.0, 64).reshape(1, 8, 8)
     (latent,) = nodes.SetLatentNoiseMask().set_mask(filled(tiny_unet.LATENT_SHAPE), mask)

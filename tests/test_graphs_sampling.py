@@ -31,8 +31,9 @@ def wan(tiny_wan):
 
 def ksampler(tiny_wan, model, latent: dict | None = None, **changed):
     """The KSampler node's latent."""
-    import nodes
     import torch
+
+    import nodes
 
     settings = {
         "seed": 1, "steps": 8, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0, **changed
@@ -209,8 +210,9 @@ def test_a_high_and_a_low_noise_expert(graphs, tiny_wan, wan, rule):
 @pytest.mark.parametrize("rule", RULES)
 def test_a_second_pass_at_another_size_and_another_batch(graphs, tiny_wan, wan, rule):
     """Hires fix and more: one model through several samplers, each as if it were the only one."""
-    import nodes
     import torch
+
+    import nodes
 
     model = graphs.scheduled(wan, (0, 2, 5), rule)
     small = ksampler(tiny_wan, model)

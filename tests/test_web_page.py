@@ -2,7 +2,4 @@
 
 from __future__ import annotations
 
-import pytest
-from chromium import drive
-
 WORKFLOW = "demo_video.json"
