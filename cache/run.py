@@ -60,7 +60,7 @@ class SamplingRun:
         self.actions = tuple(actions) if actions is not None else actions_of(schedule)
         self.call: Call | None = None
         self.action = Action.COMPUTE
-        self.model_calls = 0
+        self._evaluated: list[int] = []
         self._note = note
         self._recall, self._record = recall, record
         self._observe = observe
@@ -285,21 +285,27 @@ class SamplingRun:
             self._computed_steps.add(self.call.step)
 
     def note_model_calls(self, conds: int) -> None:
-        """The model is evaluated on this many conds."""
-        self.model_calls += conds
+        """The model is evaluated on this many conds; several devices may tell so at once."""
+        self._evaluated.append(conds)
+
+    @property
+    def model_calls(self) -> int:
+        """On how many conds the model was evaluated, each one counted."""
+        return sum(self._evaluated)
 
     def report(self, finished: bool) -> RunReport:
         """What the run did; on CUDA this waits for the last call of the run."""
         laps = self._stopwatch.laps() if finished and self._stopwatch is not None else []
         ran = sum(self._ran)
-        full_calls = round(self.model_calls * len(self._ran) / ran) if ran else 0
+        calls = self.model_calls
+        full_calls = round(calls * len(self._ran) / ran) if ran else 0
         return RunReport(
             schedule=self.schedule.name,
             origin=self.schedule.origin,
             note=self._note,
             steps=self.schedule.steps,
             computed=tuple(sorted(self._computed_steps)),
-            calls=self.model_calls,
+            calls=calls,
             full_calls=full_calls,
             seconds=sum(laps),
             speedup=speedup(laps, self._ran) if finished else None,
