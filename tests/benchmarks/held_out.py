@@ -63,7 +63,6 @@ class HeldOut:
         self._memory = memory
         self._known: dict[str, list[list[float]]] = json.loads(memory.read_text()) if memory.exists() else {}
         self._network = load_lpips(trunk=alexnet_trunk(cache_root() / "lpips"))
-        self._vae = demo.vae()
         self._frames: list | None = None
 
     def measure(self, computed: Sequence[int], rules: Sequence[object]) -> Score:
@@ -91,20 +90,16 @@ class HeldOut:
         schedule = Schedule("path", "any", steps or self.steps, tuple(computed), parsed, "custom")
         return sampling.latents(sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"))))
 
-    def _decode(self, latents):
-        frames = self._vae.decode(latents)
-        return frames.reshape(-1, *frames.shape[-3:]).clamp(0, 1)
-
     def _keep(self, key: str, latents: Sequence) -> None:
         from lemica.calibration.quality import measure
 
         if self._frames is None:
             every = tuple(range(self.steps))
             full = [self._sample(sampling, every, ["output hold"] * self.steps) for sampling in self.samplings]
-            self._frames = [self._decode(one) for one in full]
+            self._frames = [self._demo.frames(one) for one in full]
         values = []
         for found, reference in zip(latents, self._frames, strict=True):
-            quality = measure(self._decode(found), reference, self._network)
+            quality = measure(self._demo.frames(found), reference, self._network)
             values.append([min(quality.psnr, 100.0), quality.ssim, quality.lpips])
         self._known[key] = values
         self._memory.parent.mkdir(parents=True, exist_ok=True)

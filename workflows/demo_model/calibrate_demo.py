@@ -72,7 +72,7 @@ def preset_budgets(steps: int) -> list[int]:
 
 def measure(
     demo: DemoModel, steps: int, samples: int, mode: str, budgets: Sequence[int], longest: int, tries: int, work: Path,
-    judges: int = 0,
+    judges: int = 0, sampler: str = "euler",
 ) -> Result:
     """The calibration of a run of N steps, as far as it is not measured yet; its error graph is saved under ``work``."""
     from lemica.cache.identity import identify
@@ -80,13 +80,13 @@ def measure(
     from lemica.calibration.store import Calibrations
     from lemica.schedules import Rule
 
-    every = [demo.sampling(prompt, seed, steps) for prompt, seed in demo.calibration(samples + judges)]
+    every = [demo.sampling(prompt, seed, steps, sampler) for prompt, seed in demo.calibration(samples + judges)]
     settings = Settings(
-        family=FAMILY, model=identify(demo.model), mode=mode, metric="l1", rules=tuple(map(Rule.parse, RULES)),
+        family=demo.family, model=identify(demo.model), mode=mode, metric="l1", rules=tuple(map(Rule.parse, RULES)),
         longest=longest, budgets=tuple(budgets), tries=tries,
-        setup={"sampler": "euler", "scheduler": "simple", "cfg": 4.0, "shift": 5.0},
+        setup={"sampler": sampler, "scheduler": "simple", "cfg": demo.cfg, "shift": demo.shift},
     )
-    name = f"{FAMILY} {steps}"
+    name = f"{demo.family} {steps}" + (f" {sampler}" if sampler != "euler" else "")
     told: list[str] = []
 
     def tell(progress: Progress) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import types
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,10 @@ def enter_comfyui() -> None:
 class DemoModel:
     """The embedded model with its prompts; the model has the demo's sigma shift."""
 
+    family = "lemica-demo"
+    cfg = CFG
+    shift = SHIFT
+
     def __init__(self) -> None:
         import comfy.sd
         from comfy_extras.nodes_model_advanced import ModelSamplingSD3
@@ -47,7 +52,7 @@ class DemoModel:
 
         model = comfy.sd.load_diffusion_model(str(FILES / "wan_tiny.safetensors"))
         self.model: ModelPatcher = ModelSamplingSD3().patch(model, shift=SHIFT)[0]
-        self._attached = AttachedModel(self.model)
+        self.attached = AttachedModel(self.model)
         with safe_open(FILES / "prompts.safetensors", framework="pt") as file:
             self._prompts, self._negative = file.get_tensor("prompts"), file.get_tensor("negative")
             self.names: list[str] = json.loads(file.metadata()["names"])
@@ -71,7 +76,7 @@ class DemoModel:
 
         positive, negative = self.conds(prompt)
         sample = Sample(self.names[prompt], seed)
-        return ksampler_sampling(self._attached, positive, negative, self.latent(), sample, steps, CFG, sampler, scheduler)
+        return ksampler_sampling(self.attached, positive, negative, self.latent(), sample, steps, CFG, sampler, scheduler)
 
     def calibration(self, count: int) -> list[tuple[int, int]]:
         """Prompt and seed of samples to calibrate with: every third prompt in turn."""
@@ -82,6 +87,7 @@ class DemoModel:
         between = [place for place in range(len(self.names)) if place % 3]
         return [(between[k % len(between)], 9000 + k) for k in range(count)]
 
+    @cached_property
     def vae(self):
         """The embedded VAE."""
         import comfy.sd
@@ -89,3 +95,8 @@ class DemoModel:
 
         weights, metadata = comfy.utils.load_torch_file(str(FILES / "wan_tiny_vae.safetensors"), return_metadata=True)
         return comfy.sd.VAE(sd=weights, metadata=metadata)
+
+    def frames(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decoded frames, [frames, H, W, 3] from 0 to 1."""
+        frames = self.vae.decode(latents)
+        return frames.reshape(-1, *frames.shape[-3:]).clamp(0, 1)

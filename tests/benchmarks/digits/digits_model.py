@@ -64,6 +64,49 @@ def load() -> ModelPatcher:
     return new_model(load_file(WEIGHTS))
 
 
-def pictures(latents: torch.Tensor) -> torch.Tensor:
-    """Latents [B, 3, H, W] as pictures, [B, H, W, 3] from 0 to 1."""
-    return (latents.movedim(1, -1) / 2 + 0.5).clamp(0, 1)
+class DigitsModel:
+    """The digits model as the benchmarks sample it; as workflows/demo_model/samples.py does the embedded model."""
+
+    family = "benchmark-digits"
+    cfg = 3.0
+    shift = SHIFT
+
+    def __init__(self) -> None:
+        from lemica.calibration.sampling import AttachedModel
+
+        self.model = load()
+        self.attached = AttachedModel(self.model)
+        self.shape = (1, 3, SIZE, SIZE)
+
+    def conds(self, prompt: int) -> tuple[list, list]:
+        """The positive and negative CONDITIONING of a prompt, by place."""
+        return [[tokens([PROMPTS[prompt]]), {}]], [[tokens([None]), {}]]
+
+    def latent(self) -> dict[str, torch.Tensor]:
+        """An empty LATENT."""
+        return {"samples": torch.zeros(self.shape)}
+
+    def sampling(self, prompt: int, seed: int, steps: int, sampler: str = "euler", scheduler: str = "simple"):
+        """One sample, as the KSampler node would sample it."""
+        from lemica.calibration import Sample
+        from lemica.calibration.sampling import ksampler_sampling
+
+        positive, negative = self.conds(prompt)
+        sample = Sample(name(PROMPTS[prompt]), seed)
+        return ksampler_sampling(
+            self.attached, positive, negative, self.latent(), sample, steps, self.cfg, sampler, scheduler
+        )
+
+    def calibration(self, count: int) -> list[tuple[int, int]]:
+        """Prompt and seed of samples to calibrate with: every seventh prompt in turn."""
+        return [(7 * k % len(PROMPTS), 7000 + k) for k in range(count)]
+
+    def held_out(self, count: int) -> list[tuple[int, int]]:
+        """Prompt and seed of samples to check on: other prompts, and other seeds."""
+        others = [place for place in range(len(PROMPTS)) if place % 7]
+        return [(others[11 * k % len(others)], 9000 + k) for k in range(count)]
+
+    def frames(self, latents: torch.Tensor) -> torch.Tensor:
+        """The picture, [1, H, W, 3] from 0 to 1, every pixel as a square of four by four: LPIPS wants them larger."""
+        large = latents.repeat_interleave(4, -1).repeat_interleave(4, -2)
+        return (large.movedim(1, -1) / 2 + 0.5).clamp(0, 1)

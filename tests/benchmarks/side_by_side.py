@@ -1,0 +1,189 @@
+"""This pack, its peers, and what a user would do without: `tests/run --script tests/benchmarks/side_by_side.py`.
+
+The same model, prompts, seeds and budgets for all, in one run; decoded frames of held-out samples against the full run
+of 50 steps. Calibrations and measurements lie under --work: started again, it goes on. Writes JSON, Markdown and plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(HERE), str(HERE / "digits"), str(ROOT / "workflows" / "demo_model"), str(ROOT / "tests")]
+
+from samples import DemoModel, enter_comfyui  # noqa: E402
+
+RESULTS = HERE / "results"
+SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "dpmpp_2m_sde")
+BUDGETS = (25, 17, 10, 7)
+MODELS = {"video": "the embedded Wan 2.1 (animated emoji)", "digits": "a Lumina 2 (handwritten digits)"}
+
+logger = logging.getLogger("benchmark")
+
+
+def load(name: str) -> DemoModel:
+    """The model of this name."""
+    if name == "video":
+        return DemoModel()
+    from digits_model import DigitsModel
+
+    return DigitsModel()
+
+
+def calibrate(model: DemoModel, sampler: str, arguments: argparse.Namespace):
+    """A calibration as a user would make it: the standard mode, whole paths measured and polished."""
+    from arena import STEPS
+    from calibrate_demo import measure
+
+    return measure(
+        model, STEPS, arguments.calibrated, "standard", arguments.budgets, arguments.longest, arguments.tries,
+        arguments.work, arguments.judges, sampler,
+    )
+
+
+def compare(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict]:
+    """One row for each budget and contestant."""
+    from arena import STEPS, Arena
+    from contestants import Contestants
+    from lemica.schedules import Library
+
+    model = load(name)
+    result = calibrate(model, sampler, arguments)
+    arena = Arena(model, sampler, arguments.held_out, arguments.work)
+    library = Library(ROOT / "schedules" / "library")
+    seen = model.calibration(arguments.calibrated)
+    contestants = Contestants(arena, result, library, seen)
+    full = arena.measure("full", contestants.full())
+    rows = [{"model": name, "sampler": sampler, "budget": STEPS, "what": "full run", "remark": "", **full.row()}]
+    for budget in arguments.budgets:
+        for what, make in contestants.of(budget):
+            key = f"{budget}|{what}"
+            found, remark = arena.known(key), arena.remark(key)
+            if found is None:
+                run, remark = make()
+                found = arena.measure(key, run, remark)
+            row = {"model": name, "sampler": sampler, "budget": budget, "what": what, "remark": remark, **found.row()}
+            logger.info("%s %s %d %s: %.1f dB, LPIPS %.4f, %.1f calls", name, sampler, budget, what, row["psnr"],
+                        row["lpips"], row["calls"])
+            rows.append(row)
+    return rows
+
+
+def best_uniform(rows: list[dict]) -> list[dict]:
+    """The rows with one for uniform spacing in place of one for every rule: the one with the highest PSNR."""
+    kept: list[dict] = []
+    for row in rows:
+        if not row["what"].startswith("uniform, "):
+            kept.append(row)
+            continue
+        rule = row["what"].removeprefix("uniform, ")
+        row = row | {"what": "uniform caching, best rule", "remark": rule}
+        same = [one for one in kept if all(one[key] == row[key] for key in ("model", "sampler", "budget", "what"))]
+        if not same:
+            kept.append(row)
+        elif same[0]["psnr"] < row["psnr"]:
+            kept[kept.index(same[0])] = row
+    return kept
+
+
+def verdict(rows: list[dict]) -> list[str]:
+    """Where the calibrated schedule is not ahead of everything else, in a sentence each."""
+    sentences = []
+    for measure, name, sign in (("psnr", "PSNR", 1), ("lpips", "LPIPS", -1)):
+        behind = []
+        for model, sampler, budget in dict.fromkeys((r["model"], r["sampler"], r["budget"]) for r in rows):
+            group = [r for r in rows if (r["model"], r["sampler"], r["budget"]) == (model, sampler, budget)]
+            ours = [r for r in group if r["what"].startswith("this pack")]
+            others = [r for r in group if not r["what"].startswith("this pack") and r["what"] != "full run"]
+            if not others:
+                continue
+            own, best = (max(some, key=lambda r: sign * r[measure]) for some in (ours, others))
+            if sign * own[measure] < sign * best[measure]:
+                digits = ".1f" if measure == "psnr" else ".4f"
+                behind.append(
+                    f"{model}, {sampler}, {budget} computed: {own[measure]:{digits}} against {best[measure]:{digits}} of "
+                    f"{best['what']}"
+                )
+        sentences.append(
+            f"In mean {name} this pack is ahead everywhere." if not behind
+            else f"In mean {name} this pack is ahead everywhere but: " + "; ".join(behind) + "."
+        )
+    return sentences
+
+
+def write(rows: list[dict], arguments: argparse.Namespace) -> None:
+    """JSON, Markdown and plots of what there is so far."""
+    from plots import draw
+
+    RESULTS.mkdir(exist_ok=True)
+    shown = best_uniform(rows)
+    (RESULTS / "side_by_side.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    text = [
+        "# Side by side", "",
+        "Made by `tests/run --script tests/benchmarks/side_by_side.py`: 50 steps, simple, decoded frames against the full "
+        f"run, {arguments.held_out} held-out samples of other prompts and seeds; calibrated on {arguments.calibrated} samples "
+        f"and {arguments.judges} more that judge whole paths. Calls of a run count every cond; a threshold was searched on the "
+        "held-out samples until the calls match. Seconds are of a CPU that may have had other work.", "",
+        *(f"- {sentence}" for sentence in verdict(rows)), "",
+    ]
+    for model, sampler in dict.fromkeys((row["model"], row["sampler"]) for row in shown):
+        text += [f"## {MODELS[model]}, {sampler}", "", f"![curves](side_by_side_{model}_{sampler}.png)", "", *_table([
+            row for row in shown if (row["model"], row["sampler"]) == (model, sampler)
+        ]), ""]
+        draw(
+            [row for row in shown if (row["model"], row["sampler"]) == (model, sampler)],
+            RESULTS / f"side_by_side_{model}_{sampler}.png", f"{MODELS[model]}, {sampler}, 50 steps",
+        )
+    (RESULTS / "side_by_side.md").write_text("\n".join(text), encoding="utf-8")
+
+
+def _table(rows: list[dict]) -> list[str]:
+    lines = [
+        "| computed | what | PSNR dB, mean / worst | SSIM | LPIPS, mean / worst | frame to frame dB | calls | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: (-row["budget"], -row["psnr"])):
+        remark = f" ({row['remark']})" if row["what"].startswith("uniform") else ""
+        lines.append(
+            f"| {row['budget']} | {row['what']}{remark} | {row['psnr']:.1f} / {row['psnr_worst']:.1f} | {row['ssim']:.4f} | "
+            f"{row['lpips']:.4f} / {row['lpips_worst']:.4f} | {row['temporal']:.1f} | {row['calls']:.1f} | "
+            f"{row['seconds']:.2f} |"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
+    parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
+    parser.add_argument("--calibrated", type=int, default=6, help="samples of the error graph")
+    parser.add_argument("--judges", type=int, default=4, help="further samples that judge whole paths")
+    parser.add_argument("--held-out", type=int, default=16)
+    parser.add_argument("--longest", type=int, default=12)
+    parser.add_argument("--tries", type=int, default=15)
+    parser.add_argument("--work", type=Path, default=Path("output-lemica/side_by_side"))
+    parser.add_argument("--write-only", action="store_true", help="tables and plots of the JSON that is there")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    enter_comfyui()
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in ("benchmark", "demo_model"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    if arguments.write_only:
+        write(json.loads((RESULTS / "side_by_side.json").read_text(encoding="utf-8")), arguments)
+        return
+    rows: list[dict] = []
+    for name in arguments.models:
+        for sampler in arguments.samplers:
+            rows += compare(name, sampler, arguments)
+            write(rows, arguments)
+
+
+if __name__ == "__main__":
+    main()
