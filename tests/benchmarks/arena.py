@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from lemica.calibration.sampling import AttachedModel, Sampling
     from lemica.schedules import Schedule
 
-STEPS = 50
 BEST_PSNR = 100.0
 """What equal pictures count as, in dB."""
 
@@ -59,20 +58,24 @@ class Arena:
     Args:
         model: a DemoModel or DigitsModel.
         sampler: a sampler of ComfyUI.
-        samples: how many held-out samples.
+        pairs: prompt and seed of every sample.
         work: where measurements are kept.
+        steps: N of the full run.
+        name: of the file under ``work``; another one for every setting of the model and every choice of samples.
     """
 
-    def __init__(self, model: DemoModel, sampler: str, samples: int, work: Path) -> None:
+    def __init__(
+        self, model: DemoModel, sampler: str, pairs: Sequence[tuple[int, int]], work: Path, steps: int, name: str
+    ) -> None:
         from lemica.calibration.quality import load_lpips
         from lemica.workflows.environment import cache_root
         from lpips_trunk import alexnet_trunk
 
         self.model, self.sampler = model, sampler
-        self.pairs = model.held_out(samples)
-        self.samplings = [model.sampling(prompt, seed, STEPS, sampler) for prompt, seed in self.pairs]
+        self.steps, self.pairs = steps, pairs
+        self.samplings = [model.sampling(prompt, seed, steps, sampler) for prompt, seed in pairs]
         self.sigmas = self.samplings[0].sigmas
-        self._file = work / f"{model.family}-{sampler}-{STEPS}-{samples}.json"
+        self._file = work / f"{name}.json"
         self._known: dict[str, dict] = json.loads(self._file.read_text()) if self._file.exists() else {}
         self._network = load_lpips(trunk=alexnet_trunk(cache_root() / "lpips"))
         self._full: list[torch.Tensor] | None = None
@@ -111,8 +114,8 @@ class Arena:
         """Computes every step."""
         from lemica.schedules import Rule, Schedule
 
-        rules = (Rule("output", "hold"),) * STEPS
-        return self.scheduled(Schedule("full", "any", STEPS, tuple(range(STEPS)), rules, "custom"))
+        rules = (Rule("output", "hold"),) * self.steps
+        return self.scheduled(Schedule("full", "any", self.steps, tuple(range(self.steps)), rules, "custom"))
 
     def _measure(self, run: Run, place: int) -> dict[str, float]:
         import torch

@@ -9,27 +9,22 @@ from typing import TYPE_CHECKING
 
 import peers
 import torch
-from arena import STEPS, Arena, Run, on_sigmas
+from arena import Arena, Run, on_sigmas
 from lemica.calibration import ErrorGraph, solve
 from lemica.calibration.outcome import uniform
 from lemica.schedules import Library, Rule, Schedule, resample
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
     from lemica.calibration.job import Result
 
 RESIDUAL = Rule("residual", "hold")
 PUBLISHED = "residual hold"
 UNIFORM = ("output hold", "output half", "residual hold", "residual half")
-"""The rules that uniform spacing is tried with; with the full slope it is worse on both models."""
+"""The rules that uniform spacing is tried with; the full slope is worse than these in results/calibration_50.md."""
 
 Entry = tuple[str, Callable[[], tuple[Run, str]]]
 """A contestant's name, and what makes its run and a remark on it."""
-
-
-def path(name: str, computed: Sequence[int], rules: Sequence[Rule]) -> Schedule:
-    return Schedule(name, "any", STEPS, tuple(computed), tuple(rules), "custom")
 
 
 class Contestants:
@@ -46,6 +41,7 @@ class Contestants:
         self._arena, self._result, self._library = arena, result, library
         self._graph: ErrorGraph = result.graph
         self._seen = seen[:6]
+        self._steps = arena.steps
 
     def of(self, budget: int) -> Iterator[Entry]:
         """All that can spend this budget."""
@@ -60,7 +56,7 @@ class Contestants:
         if self._arena.model.family == "lemica-demo":
             yield "fewer steps, optimal steps", lambda: self._fewer(budget, optimal_steps(budget))
         for rule in UNIFORM:
-            yield f"uniform, {rule}", lambda rule=rule: self._path(uniform(STEPS, budget), [Rule.parse(rule)] * budget)
+            yield f"uniform, {rule}", lambda rule=rule: self._path(uniform(self._steps, budget), [Rule.parse(rule)] * budget)
         yield "EasyCache", lambda: self._searched(peers.core_cache(self._arena, budget, lazy=False))
         yield "LazyCache", lambda: self._searched(peers.core_cache(self._arena, budget, lazy=True))
         for order in ("hold", "linear"):
@@ -82,16 +78,16 @@ class Contestants:
 
     def _outcome(self, budget: int) -> tuple[Run, str]:
         route = self._result.outcomes[budget].route
-        return self._arena.scheduled(route.schedule(STEPS)), route.found
+        return self._arena.scheduled(route.schedule(self._steps)), route.found
 
     def _packaged(self, budget: int) -> Schedule | None:
         if self._arena.sampler != "euler":
             return None
         found = self._library.schedules(self._arena.model.family) if self._arena.model.family == "lemica-demo" else ()
-        return next((one for one in found if one.steps == STEPS and one.budget == budget), None)
+        return next((one for one in found if one.steps == self._steps and one.budget == budget), None)
 
     def _solved(self, budget: int, edges: list, objective: str = "minimax") -> tuple[Run, str]:
-        found = solve(edges, STEPS, budget, objective=objective)
+        found = solve(edges, self._steps, budget, objective=objective)
         return self._schedule(found.to_schedule("path", "any", self._graph.sigmas))
 
     def _first_order(self) -> list:
@@ -108,23 +104,13 @@ class Contestants:
 
     def _scm(self, budget: int, order: str) -> tuple[Run, str]:
         """The nearest of the masks for 50 steps, fitted to the budget."""
-        masks = [one for one in scm_masks() if one.steps == STEPS]
+        masks = scm_masks()
         nearest = min(masks, key=lambda one: abs(one.budget - budget))
         fitted = resample(nearest, self._arena.sigmas, budget)
         return self._path(fitted.computed, [Rule("residual", order)] * budget)
 
     def _fewer(self, budget: int, sigmas: torch.Tensor) -> tuple[Run, str]:
-        steps = len(sigmas) - 1
-        every = Schedule("full", "any", steps, tuple(range(steps)), (RESIDUAL,) * steps, "custom")
-
-        def run(place: int) -> tuple[torch.Tensor, int]:
-            from lemica.cache.placement import Placement
-            from lemica.cache.run import SamplingRun
-
-            sampling = on_sigmas(self._arena.model, self._arena.pairs[place], self._arena.sampler, sigmas)
-            return sampling.run(lambda found: SamplingRun(every, found, Placement("auto"))), sampling.report.calls
-
-        return run, f"{steps} steps"
+        return fewer_steps(self._arena, budget, sigmas), f"{len(sigmas) - 1} steps"
 
     def _sigmas(self, scheduler: str, steps: int) -> torch.Tensor:
         import comfy.samplers
@@ -133,7 +119,7 @@ class Contestants:
         return comfy.samplers.calculate_sigmas(model_sampling, scheduler, steps)
 
     def _path(self, computed: Sequence[int], rules: Sequence[Rule]) -> tuple[Run, str]:
-        return self._schedule(path("path", computed, rules))
+        return self._schedule(Schedule("path", "any", self._steps, tuple(computed), tuple(rules), "custom"))
 
     def _schedule(self, schedule: Schedule) -> tuple[Run, str]:
         return self._arena.scheduled(schedule), ",".join(map(str, schedule.computed))
@@ -142,6 +128,24 @@ class Contestants:
     def _searched(found: tuple[Run, float]) -> tuple[Run, str]:
         run, threshold = found
         return run, f"threshold {threshold:.4g}"
+
+
+def fewer_steps(arena: Arena, steps: int, sigmas: torch.Tensor | None = None) -> Run:
+    """Plain sampling with this many steps, on these sigmas or those of the simple scheduler."""
+    import comfy.samplers
+    from lemica.cache.placement import Placement
+    from lemica.cache.run import SamplingRun
+
+    if sigmas is None:
+        model_sampling = arena.model.model.get_model_object("model_sampling")
+        sigmas = comfy.samplers.calculate_sigmas(model_sampling, "simple", steps)
+
+    def run(place: int) -> tuple[torch.Tensor, int]:
+        sampling = on_sigmas(arena.model, arena.pairs[place], arena.sampler, sigmas)
+        every = peers.everything(len(sigmas) - 1)
+        return sampling.run(lambda found: SamplingRun(every, found, Placement("auto"))), sampling.report.calls
+
+    return run
 
 
 def optimal_steps(steps: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from arena import STEPS, Arena, Run, on_sigmas
+from arena import Arena, Run, on_sigmas
 from lemica.cache.placement import Placement
 from lemica.cache.run import SamplingRun
 from lemica.cache.steps import Action
@@ -25,9 +25,9 @@ SEARCH = 8
 SEARCH_SAMPLES = 3
 
 
-def everything() -> Schedule:
+def everything(steps: int) -> Schedule:
     """Every step computed."""
-    return Schedule("full", "any", STEPS, tuple(range(STEPS)), (RESIDUAL,) * STEPS, "custom")
+    return Schedule("full", "any", steps, tuple(range(steps)), (RESIDUAL,) * steps, "custom")
 
 
 def search(calls_at: Callable[[float], float], wanted: float, low: float, high: float) -> float:
@@ -85,7 +85,7 @@ class TeaCacheRun(SamplingRun):
     """Computes a step once the predicted changes since the last computed one add up to the threshold."""
 
     def __init__(self, model, sigmas: Sequence[float], threshold: float, polynomial: np.ndarray) -> None:
-        held = Schedule("teacache", "any", STEPS, (0,), (RESIDUAL,), "custom")
+        held = Schedule("teacache", "any", len(sigmas) - 1, (0,), (RESIDUAL,), "custom")
         super().__init__(held, sigmas, Placement("auto"))
         self._model, self._threshold, self._polynomial = model, threshold, polynomial
         self._last: torch.Tensor | None = None
@@ -101,7 +101,7 @@ class TeaCacheRun(SamplingRun):
             change = relative(seen, self._last)
             self._sum += abs(float(np.polyval(self._polynomial, change)))
         self._last = seen
-        if self.call.step in (0, STEPS - 1) or self._sum >= self._threshold:
+        if self.call.step in (0, self.schedule.steps - 1) or self._sum >= self._threshold:
             self.action, self._sum = Action.COMPUTE, 0.0
 
 
@@ -113,7 +113,7 @@ def teacache_polynomial(arena: Arena, pairs: Sequence[tuple[int, int]]) -> np.nd
     """Degree four, from changes of the first block's input to changes of the residual, as the paper fits it."""
     inputs, outputs = [], []
     for prompt, seed in pairs:
-        sampling = arena.model.sampling(prompt, seed, STEPS, arena.sampler)
+        sampling = arena.model.sampling(prompt, seed, arena.steps, arena.sampler)
         trajectory, seen = Trajectory(residuals_wanted=True), []
         network = arena.model.attached.patcher.model.diffusion_model
 
@@ -123,7 +123,7 @@ def teacache_polynomial(arena: Arena, pairs: Sequence[tuple[int, int]]) -> np.nd
                 seen.append(MODULATED[type(network).plain_class.__name__](network, x, sigma))
 
         sampling.run(lambda sigmas: SamplingRun(
-            everything(), sigmas, Placement("auto"), record=trajectory, observe=observe  # noqa: B023
+            everything(arena.steps), sigmas, Placement("auto"), record=trajectory, observe=observe  # noqa: B023
         ))
         residuals = residuals_by_step(trajectory)
         inputs += [relative(new, old) for old, new in zip(seen, seen[1:])]
@@ -161,9 +161,9 @@ def magnitude_ratios(arena: Arena, pairs: Sequence[tuple[int, int]]) -> list[flo
     """Mean magnitude of each step's residual over that of the step before; the first is 1."""
     every = []
     for prompt, seed in pairs:
-        sampling = arena.model.sampling(prompt, seed, STEPS, arena.sampler)
+        sampling = arena.model.sampling(prompt, seed, arena.steps, arena.sampler)
         trajectory = Trajectory(residuals_wanted=True)
-        sampling.run(lambda sigmas: SamplingRun(everything(), sigmas, Placement("auto"), record=trajectory))  # noqa: B023
+        sampling.run(lambda sigmas: SamplingRun(everything(arena.steps), sigmas, Placement("auto"), record=trajectory))  # noqa: B023
         norms = [residual.norm(dim=-1) for residual in residuals_by_step(trajectory)]
         every.append([1.0, *(float((new / old).mean()) for old, new in zip(norms, norms[1:]))])
     return np.mean(every, axis=0).tolist()
@@ -175,12 +175,13 @@ def magcache(ratios: Sequence[float], budget: int) -> Schedule:
     K is twice the mean segment, and the retained part a fifth of the run or half of the budget where that is less: with
     the paper's fifth, 10 of 50 steps would be computed before the first one could be skipped.
     """
-    retained = max(1, min(STEPS // 5, budget // 2))
-    longest = -(-2 * STEPS // budget)
+    steps = len(ratios)
+    retained = max(1, min(steps // 5, budget // 2))
+    longest = -(-2 * steps // budget)
 
     def computed_at(threshold: float) -> tuple[int, ...]:
         computed, product, error, skipped = [], 1.0, 0.0, 0
-        for step in range(STEPS):
+        for step in range(steps):
             if step >= retained:
                 product *= ratios[step]
                 error += abs(1 - product)
@@ -192,7 +193,7 @@ def magcache(ratios: Sequence[float], budget: int) -> Schedule:
         return tuple(computed)
 
     found = computed_at(search(lambda threshold: len(computed_at(threshold)), budget, 0.0, 20.0))
-    return Schedule("magcache", "any", STEPS, found, (RESIDUAL,) * len(found), "custom")
+    return Schedule("magcache", "any", steps, found, (RESIDUAL,) * len(found), "custom")
 
 
 # EasyCache, LazyCache
@@ -217,7 +218,7 @@ def core_cache(arena: Arena, budget: int, lazy: bool) -> tuple[Run, float]:
             sigmas = torch.tensor(arena.sigmas)
             sampling = on_sigmas(arena.model, arena.pairs[place], arena.sampler, sigmas, attached)
             with rows_through(model, f"{blocks}.0") as rows:
-                flat = sampling.run(lambda sigmas: SamplingRun(everything(), sigmas, Placement("auto")))
+                flat = sampling.run(lambda sigmas: SamplingRun(everything(arena.steps), sigmas, Placement("auto")))
             return flat, sum(rows)
 
         return run

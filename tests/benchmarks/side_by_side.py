@@ -1,7 +1,7 @@
 """This pack, its peers, and what a user would do without: `tests/run --script tests/benchmarks/side_by_side.py`.
 
 The same model, prompts, seeds and budgets for all, in one run; decoded frames of held-out samples against the full run
-of 50 steps. Calibrations and measurements lie under --work: started again, it goes on. Writes JSON, Markdown and plots.
+of as many steps. Calibrations and measurements lie under --work: started again, it goes on. Writes JSON, Markdown and plots.
 """
 
 from __future__ import annotations
@@ -37,29 +37,30 @@ def load(name: str) -> DemoModel:
 
 def calibrate(model: DemoModel, sampler: str, arguments: argparse.Namespace):
     """A calibration as a user would make it: the standard mode, whole paths measured and polished."""
-    from arena import STEPS
     from calibrate_demo import measure
 
     return measure(
-        model, STEPS, arguments.calibrated, "standard", arguments.budgets, arguments.longest, arguments.tries,
+        model, arguments.steps, arguments.calibrated, "standard", arguments.budgets, arguments.longest, arguments.tries,
         arguments.work, arguments.judges, sampler,
     )
 
 
 def compare(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict]:
     """One row for each budget and contestant."""
-    from arena import STEPS, Arena
+    from arena import Arena
     from contestants import Contestants
     from lemica.schedules import Library
 
     model = load(name)
     result = calibrate(model, sampler, arguments)
-    arena = Arena(model, sampler, arguments.held_out, arguments.work)
+    held_out = model.held_out(arguments.held_out)
+    file = f"{model.family}-{sampler}-{arguments.steps}-{arguments.held_out}"
+    arena = Arena(model, sampler, held_out, arguments.work, arguments.steps, file)
     library = Library(ROOT / "schedules" / "library")
     seen = model.calibration(arguments.calibrated)
     contestants = Contestants(arena, result, library, seen)
     full = arena.measure("full", contestants.full())
-    rows = [{"model": name, "sampler": sampler, "budget": STEPS, "what": "full run", "remark": "", **full.row()}]
+    rows = [{"model": name, "sampler": sampler, "budget": arguments.steps, "what": "full run", "remark": "", **full.row()}]
     for budget in arguments.budgets:
         for what, make in contestants.of(budget):
             key = f"{budget}|{what}"
@@ -122,24 +123,25 @@ def write(rows: list[dict], arguments: argparse.Namespace) -> None:
 
     RESULTS.mkdir(exist_ok=True)
     shown = best_uniform(rows)
-    (RESULTS / "side_by_side.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{arguments.name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     text = [
         "# Side by side", "",
-        "Made by `tests/run --script tests/benchmarks/side_by_side.py`: 50 steps, simple, decoded frames against the full "
-        f"run, {arguments.held_out} held-out samples of other prompts and seeds; calibrated on {arguments.calibrated} samples "
-        f"and {arguments.judges} more that judge whole paths. Calls of a run count every cond; a threshold was searched on the "
+        f"Made by `tests/run --script tests/benchmarks/side_by_side.py`: {arguments.steps} steps, simple, decoded frames "
+        f"against the full run, {arguments.held_out} held-out samples of other prompts and seeds; "
+        f"calibrated on {arguments.calibrated} samples and {arguments.judges} more that judge whole paths. "
+        "Calls of a run count every cond; a threshold was searched on the "
         "held-out samples until the calls match. Seconds are of a CPU that may have had other work.", "",
         *(f"- {sentence}" for sentence in verdict(rows)), "",
     ]
     for model, sampler in dict.fromkeys((row["model"], row["sampler"]) for row in shown):
-        text += [f"## {MODELS[model]}, {sampler}", "", f"![curves](side_by_side_{model}_{sampler}.png)", "", *_table([
+        text += [f"## {MODELS[model]}, {sampler}", "", f"![curves]({arguments.name}_{model}_{sampler}.png)", "", *_table([
             row for row in shown if (row["model"], row["sampler"]) == (model, sampler)
         ]), ""]
         draw(
             [row for row in shown if (row["model"], row["sampler"]) == (model, sampler)],
-            RESULTS / f"side_by_side_{model}_{sampler}.png", f"{MODELS[model]}, {sampler}, 50 steps",
+            RESULTS / f"{arguments.name}_{model}_{sampler}.png", f"{MODELS[model]}, {sampler}, {arguments.steps} steps",
         )
-    (RESULTS / "side_by_side.md").write_text("\n".join(text), encoding="utf-8")
+    (RESULTS / f"{arguments.name}.md").write_text("\n".join(text), encoding="utf-8")
 
 
 def _table(rows: list[dict]) -> list[str]:
@@ -161,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
     parser.add_argument("--calibrated", type=int, default=6, help="samples of the error graph")
     parser.add_argument("--judges", type=int, default=4, help="further samples that judge whole paths")
@@ -168,6 +171,7 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=12)
     parser.add_argument("--tries", type=int, default=15)
     parser.add_argument("--work", type=Path, default=Path("output-lemica/side_by_side"))
+    parser.add_argument("--name", default="side_by_side", help="of the files that are written")
     parser.add_argument("--write-only", action="store_true", help="tables and plots of the JSON that is there")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -176,7 +180,7 @@ def main() -> None:
     for name in ("benchmark", "demo_model"):
         logging.getLogger(name).setLevel(logging.INFO)
     if arguments.write_only:
-        write(json.loads((RESULTS / "side_by_side.json").read_text(encoding="utf-8")), arguments)
+        write(json.loads((RESULTS / f"{arguments.name}.json").read_text(encoding="utf-8")), arguments)
         return
     rows: list[dict] = []
     for name in arguments.models:

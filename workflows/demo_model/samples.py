@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import types
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,26 +39,32 @@ def enter_comfyui() -> None:
 
 
 class DemoModel:
-    """The embedded model with its prompts; the model has the demo's sigma shift."""
+    """The embedded model with its prompts.
+
+    Args:
+        shift: the sigma shift; the demo's unless another is given.
+        shape: of the latent, [1, 16, T, H, W]; the one that the model was trained on unless another is given.
+    """
 
     family = "lemica-demo"
     cfg = CFG
-    shift = SHIFT
 
-    def __init__(self) -> None:
+    def __init__(self, shift: float = SHIFT, shape: Sequence[int] | None = None) -> None:
         import comfy.sd
         from comfy_extras.nodes_model_advanced import ModelSamplingSD3
         from lemica.calibration.sampling import AttachedModel
         from safetensors import safe_open
 
+        self.shift = shift
         model = comfy.sd.load_diffusion_model(str(FILES / "wan_tiny.safetensors"))
-        self.model: ModelPatcher = ModelSamplingSD3().patch(model, shift=SHIFT)[0]
+        self.model: ModelPatcher = ModelSamplingSD3().patch(model, shift=shift)[0]
         self.attached = AttachedModel(self.model)
         with safe_open(FILES / "prompts.safetensors", framework="pt") as file:
             self._prompts, self._negative = file.get_tensor("prompts"), file.get_tensor("negative")
             self.names: list[str] = json.loads(file.metadata()["names"])
             size = json.loads(file.metadata()["size"])
-        self.shape = (1, 16, (size["frames"] - 1) // 4 + 1, size["height"] // 8, size["width"] // 8)
+        own = (1, 16, (size["frames"] - 1) // 4 + 1, size["height"] // 8, size["width"] // 8)
+        self.shape = tuple(shape or own)
 
     def conds(self, prompt: int) -> tuple[list, list]:
         """The positive and negative CONDITIONING of a prompt, by place."""
@@ -86,6 +93,16 @@ class DemoModel:
         """Prompt and seed of samples to check on: the prompts between those, and other seeds."""
         between = [place for place in range(len(self.names)) if place % 3]
         return [(between[k % len(between)], 9000 + k) for k in range(count)]
+
+    def blended(self, count: int) -> list[tuple[int, int]]:
+        """Prompt and seed of samples of which every prompt is the mean of two others; they are added to the prompts."""
+        import torch
+
+        first = len(self.names)
+        pairs = [(3 * k % first, (5 * k + 7) % first) for k in range(count)]
+        self._prompts = torch.cat([self._prompts, *((self._prompts[[a]] + self._prompts[[b]]) / 2 for a, b in pairs)])
+        self.names = [*self.names, *(f"{self.names[a]} and {self.names[b]}" for a, b in pairs)]
+        return [(first + k, 9700 + k) for k in range(count)]
 
     @cached_property
     def vae(self):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    import comfy.ldm.flux.model
     from comfy.model_patcher import ModelPatcher
 
 WEIGHTS = Path(__file__).resolve().parent / "digits_lumina.safetensors"
