@@ -157,7 +157,7 @@ export function createDetails(given) {
       ;[entry, shown] = [next, now]
       element.hidden = next === null
       if (!same) form.replaceChildren()
-      if (next?.kind !== 'calibration') view.close()
+      if (!same) view.close()
       measured.hidden = next?.kind !== 'calibration'
       if (next === null) return
       title.textContent = next.name
