@@ -175,6 +175,9 @@ def test_an_unfinished_calibration_tells_how_to_go_on(found):
     kept, go_on = found["job"]["words"]
     assert kept == "2 samples begun, 2 replays on the disk" and "same name" in go_on
     assert found["job"]["actions"] == []
+    running = found["running"]
+    assert "half-run" not in running["entries"] and running["marks"] == ["running"]
+    assert running["words"][0] == "1 min 0 s left · sample 1 of 2 · model step 30 of 120"
 
 
 def test_the_tree_is_walked_by_keys(found):
@@ -193,4 +196,8 @@ def test_a_reload_and_the_other_renderer_find_everything_as_it_was(found):
 
 
 def test_nothing_of_ours_complains_in_the_console(found):
-    assert found["problems"] == []
+    """But the browser itself notes every request that is refused: one name that is taken, four files that are broken."""
+    refused = [problem for problem in found["problems"] if "Failed to load resource" in problem]
+    assert [problem for problem in found["problems"] if problem not in refused] == []
+    assert len([one for one in refused if "409" in one and "/lemica/rename" in one]) == 1
+    assert len([one for one in refused if "400" in one and "/lemica/import" in one]) == len(refused) - 1 == 4

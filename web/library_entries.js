@@ -50,7 +50,7 @@ function calibrationEntry(calibration) {
   const { name, family, steps } = calibration
   return {
     kind: 'calibration', key: keyOf('calibration', name), name, family, own: true, steps,
-    badges: ['yours', 'calibration'], measure: `${steps} steps`, data: calibration
+    badges: ['yours'], measure: `${steps} steps`, data: calibration
   }
 }
 

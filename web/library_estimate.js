@@ -14,7 +14,8 @@ export function createEstimate(server) {
   const strip = createStrip()
   const legend = make('div', '')
   const facts = make('div', '')
-  const element = make('div', '', make('label', 'lemica-steps', 'Steps of the run', input), strip.element, legend, facts)
+  const label = make('label', 'lemica-steps', 'Steps of the run', input)
+  const element = make('div', 'lemica-estimate', label, strip.element, legend, facts)
   keepKeys(input)
 
   /** @type {any} */

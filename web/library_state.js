@@ -29,6 +29,7 @@ export const FILTERS = {
   unfinished: 'unfinished'
 }
 const MOST_ROWS = 200
+const byText = new Intl.Collator(undefined, { numeric: true })
 const KINDS = ['calibration', 'schedule', 'estimate', 'job']
 
 /** Whether an entry is of a kind of FILTERS. */
@@ -59,7 +60,7 @@ function compare(one, other) {
     one.steps - other.steps ||
     (other.data.budget ?? 0) - (one.data.budget ?? 0) ||
     PRESETS.indexOf(one.data.preset) - PRESETS.indexOf(other.data.preset) ||
-    one.name.localeCompare(other.name)
+    byText.compare(one.name, other.name)
   )
 }
 
@@ -85,7 +86,7 @@ export function groupsOf(entries, families, { text = '', only = 'all' } = {}) {
     key === UNFINISHED ? 0 : entries.some((entry) => entry.own) ? 1 : 2
   return [...groups.values()]
     .map((group) => ({ ...group, entries: group.entries.sort(compare) }))
-    .sort((one, other) => rank(one) - rank(other) || one.title.localeCompare(other.title))
+    .sort((one, other) => rank(one) - rank(other) || byText.compare(one.title, other.title))
 }
 
 /** What a family holds, in few words. */

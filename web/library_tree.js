@@ -110,9 +110,10 @@ function familyItem({ family, open }) {
 }
 
 function entryItem({ entry }) {
+  const badge = entry.kind === 'calibration' ? entry.kind : entry.badges.at(-1)
   const item = make(
     'div', 'lemica-entry', make('span', 'lemica-entry-name', entry.name),
-    make('span', 'lemica-entry-measure', entry.measure), ...badgeList([entry.badges.at(-1)])
+    make('span', 'lemica-entry-measure', entry.measure), ...badgeList([badge])
   )
   item.title = [entry.name, entry.measure, ...entry.badges].join(' · ')
   return item

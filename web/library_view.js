@@ -42,6 +42,8 @@ export function createLibraryView(given) {
   let library = NOTHING
   /** The key of an entry that the next answer is to bring. */
   let awaited = ''
+  /** The key of the entry that was scrolled to. */
+  let revealed = ''
   /** @type {Entry[]} */
   let entries = []
 
@@ -117,6 +119,8 @@ export function createLibraryView(given) {
     const chosen = entries.find((entry) => entry.key === kept.chosen) ?? null
     const family = library.families.find(({ key }) => key === chosen?.family)
     details.show(chosen, entries, family?.title ?? '')
+    if (chosen && revealed !== chosen.key) tree.reveal(chosen.key)
+    revealed = chosen?.key ?? ''
   }
 
   function remember(change) {
@@ -201,7 +205,6 @@ export function createLibraryView(given) {
     awaited = ''
     const open = kept.open.includes(come.family) ? kept.open : [...kept.open, come.family]
     remember({ chosen: come.key, open })
-    tree.reveal(come.key)
   }
 
   const note = ({ name, state, text = '', stage = '', done = 0, total = 0, seconds_left = null }) =>

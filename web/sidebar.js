@@ -49,6 +49,8 @@ function use({ name }) {
   app.canvas.emitBeforeChange()
   for (const node of nodes) {
     const widget = widgetOf(node, 'schedule')
+    // a node that was made after the library changed does not offer it yet
+    if (!widget.options.values.includes(name)) widget.options.values = [...widget.options.values, name]
     widget.value = name
     widget.callback?.(name)
   }

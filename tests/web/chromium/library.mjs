@@ -7,8 +7,12 @@ import { given, load, onPage, open, renderer, shoot, theme } from './page.mjs'
 const TAB = '.lemica-library'
 const DETAILS = `${TAB} .lemica-details`
 
-const openTab = async (page) => {
-  await page.locator('.lemica-tab-button').first().click()
+async function openTab(page) {
+  const click = () => page.locator('.lemica-tab-button').first().click({ timeout: 3000 })
+  for (let tries = 0; !(await click().then(() => true, () => false)); tries += 1) {
+    if (tries === 10) throw new Error('The tab cannot be opened.')
+    await page.keyboard.press('Escape') // what a first visit is greeted with
+  }
   await page.waitForSelector(`${TAB} .lemica-family`)
 }
 
@@ -218,7 +222,16 @@ await onPage(async (page) => {
 
   await unfold(page, 'Unfinished')
   found.job = await details(page, 'job:half-run')
-  await entry(page, 'job:half-run').focus()
+  const calibrates = (event) =>
+    page.evaluate(
+      (detail) => window.app.api.dispatchEvent(new CustomEvent('lemica.calibration', { detail })),
+      { node: '99', name: 'half run', ...event }
+    )
+  await calibrates({ state: 'running', stage: 'sample 1 of 2', done: 30, total: 120, seconds_left: 60 })
+  found.running = await details(page, 'job:half run')
+  await calibrates({ state: 'stopped' })
+  await shown(page, 'a stopped one', (now) => now.entries.includes('half-run'))
+  await entry(page, 'job:half-run').click()
   await page.keyboard.press('Home')
   await page.keyboard.press('ArrowLeft')
   found.folded = await view(page)
