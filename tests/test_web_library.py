@@ -67,8 +67,8 @@ def found(page, content, tmp_path_factory) -> dict:
     files = {
         "from a friend.json": json.dumps({"schema": 1, "name": "theirs", **schedule()}).encode(),
         "broken.json": b'{"schema": 1, "name": ', "notes.txt": b"read me", "half.safetensors": content["night"][:-9],
-        "night.safetensors": content["night"], "dropped.json": json.dumps({"schema": 1, "name": "dropped", **schedule()}).encode(),
-        "workflow.json": b'{"nodes": [], "links": []}',
+        "night.safetensors": content["night"], "workflow.json": b'{"nodes": [], "links": []}',
+        "dropped.json": json.dumps({"schema": 1, "name": "dropped", **schedule()}).encode(),
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -196,7 +196,7 @@ def test_a_reload_and_the_other_renderer_find_everything_as_it_was(found):
 
 
 def test_nothing_of_ours_complains_in_the_console(found):
-    """But the browser itself notes every request that is refused: one name that is taken, four files that are broken."""
+    """The browser itself notes each request that is refused: one name that is taken, four files that are broken."""
     refused = [problem for problem in found["problems"] if "Failed to load resource" in problem]
     assert [problem for problem in found["problems"] if problem not in refused] == []
     assert len([one for one in refused if "409" in one and "/lemica/rename" in one]) == 1

@@ -38,7 +38,9 @@ export function createChanges(server) {
     /**
      * One after the other, so that each finds the names that are free then.
      * @param {File[]} files
-     * @returns {Promise<{ done: { file: string, kind: string, name: string }[], failed: { file: string, error: string }[] }>}
+     * @returns {Promise<{
+     *   done: { file: string, kind: string, name: string }[], failed: { file: string, error: string }[]
+     * }>}
      */
     async importFiles(files) {
       const [done, failed] = [[], []]

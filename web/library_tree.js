@@ -61,6 +61,19 @@ export function createTree({ onChoose, onOpen, onAction }) {
     event.stopPropagation()
   })
 
+  /** Items that stay as they are keep their elements: a click on one must not be lost to a redraw in the midst of it. */
+  function place(items) {
+    const old = [...element.children]
+    const same = old.length === items.length && old.every((item, at) => item.dataset.key === items[at].dataset.key)
+    if (same) {
+      items.forEach((item, at) => item.isEqualNode(old[at]) || old[at].replaceWith(item))
+      return
+    }
+    const { scrollTop } = element
+    element.replaceChildren(...items)
+    element.scrollTop = scrollTop
+  }
+
   return {
     element,
     focusOn,
@@ -78,9 +91,7 @@ export function createTree({ onChoose, onOpen, onAction }) {
         // what had the focus is gone: what stands in its place now
         focused = rows[Math.min(Math.max(before, 0), rows.length - 1)]?.key ?? ''
       }
-      const { scrollTop } = element
-      element.replaceChildren(...rows.map((row) => itemFor(row, chosen, focused)))
-      element.scrollTop = scrollTop
+      place(rows.map((row) => itemFor(row, chosen, focused)))
       if (held) itemOf(focused)?.focus()
     }
   }
@@ -110,10 +121,10 @@ function familyItem({ family, open }) {
 }
 
 function entryItem({ entry }) {
-  const badge = entry.kind === 'calibration' ? entry.kind : entry.badges.at(-1)
+  const badges = entry.kind === 'calibration' ? [entry.kind] : entry.badges
   const item = make(
     'div', 'lemica-entry', make('span', 'lemica-entry-name', entry.name),
-    make('span', 'lemica-entry-measure', entry.measure), ...badgeList([badge])
+    make('span', 'lemica-entry-measure', entry.measure), ...badgeList(badges)
   )
   item.title = [entry.name, entry.measure, ...entry.badges].join(' · ')
   return item

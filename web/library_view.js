@@ -1,4 +1,4 @@
-/** The library tab: what there is by model family, its details, and files that come and go. Knows nothing of ComfyUI. */
+/** The library tab: what there is by model family, its details, files that come and go. Knows nothing of ComfyUI. */
 import { createChanges } from './library_changes.js'
 import { createDetails } from './library_details.js'
 import { button, keepKeys, make } from './library_dom.js'
@@ -48,8 +48,9 @@ export function createLibraryView(given) {
   let entries = []
 
   const search = /** @type {HTMLInputElement} */ (make('input', 'lemica-field'))
-  Object.assign(search, { type: 'search', placeholder: 'Search names, models, rules', value: kept.text })
+  Object.assign(search, { type: 'search', placeholder: 'Search', value: kept.text })
   search.setAttribute('aria-label', 'Search the library')
+  search.title = 'Names, models, origins, steps and rules'
   const only = /** @type {HTMLSelectElement} */ (make('select', 'lemica-field'))
   only.setAttribute('aria-label', 'Show only')
   for (const [value, words] of Object.entries(FILTERS)) only.append(new Option(words, value))

@@ -40,5 +40,6 @@ test('a copy is what the server exports, sigmas and all', async () => {
 
 test('a refusal is told in the words of the server', async () => {
   const { changes } = serverOf(() => [409, { error: 'The name is in use.' }])
-  await assert.rejects(changes.rename({ kind: 'schedule', name: 'a' }, 'b'), { message: 'The name is in use.', status: 409 })
+  const refused = { message: 'The name is in use.', status: 409 }
+  await assert.rejects(changes.rename({ kind: 'schedule', name: 'a' }, 'b'), refused)
 })

@@ -228,6 +228,13 @@ await onPage(async (page) => {
       { node: '99', name: 'half run', ...event }
     )
   await calibrates({ state: 'running', stage: 'sample 1 of 2', done: 30, total: 120, seconds_left: 60 })
+  const other = await entry(page, 'calibration:other').boundingBox()
+  await page.mouse.move(other.x + 40, other.y + other.height / 2)
+  await page.mouse.down()
+  await calibrates({ state: 'running', stage: 'sample 1 of 2', done: 60, total: 120, seconds_left: 60 })
+  await page.mouse.up()
+  found.clicked = await shown(page, 'a click amidst a redraw', (now) => now.title === 'other')
+  await calibrates({ state: 'running', stage: 'sample 1 of 2', done: 30, total: 120, seconds_left: 60 })
   found.running = await details(page, 'job:half run')
   await calibrates({ state: 'stopped' })
   await shown(page, 'a stopped one', (now) => now.entries.includes('half-run'))
