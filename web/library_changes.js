@@ -1,0 +1,57 @@
+/** What the library tab asks the server to change. Knows neither ComfyUI nor the page. */
+
+/** @typedef {import('./library_entries.js').Entry} Entry */
+
+/**
+ * @param {ReturnType<typeof import('./server.js').createServer>} server
+ */
+export function createChanges(server) {
+  return {
+    /**
+     * @param {Entry} entry
+     * @param {string} name
+     */
+    rename: ({ kind, name: old }, name) => server.post('rename', { kind, old, new: name }),
+
+    /** @param {Entry} entry */
+    remove: ({ kind, name }) => server.post('delete', { kind, name }),
+
+    /** @param {Entry} one */
+    merge: (one, other, name) => server.post('merge', { first: one.name, second: other, name }),
+
+    /**
+     * Save a schedule of the pack, sigmas and all, as one of the user's.
+     * @param {Entry} entry
+     * @param {string} name
+     */
+    async copy({ kind, name: from }, name) {
+      const schedule = await server.get(`export?${new URLSearchParams({ kind, name: from })}`)
+      return server.post('save', { schedule, name })
+    },
+
+    /** Save what a plan came to. */
+    keep: ({ family, steps, computed, rules, origin, note }, name) =>
+      server.post('save', {
+        schedule: { family, steps, computed, rules, origin, sigmas: null, source: { planned: note } }, name
+      }),
+
+    /**
+     * One after the other, so that each finds the names that are free then.
+     * @param {File[]} files
+     * @returns {Promise<{
+     *   done: { file: string, kind: string, name: string }[], failed: { file: string, error: string }[]
+     * }>}
+     */
+    async importFiles(files) {
+      const [done, failed] = [[], []]
+      for (const file of files) {
+        try {
+          done.push({ file: file.name, ...(await server.send('import', file)) })
+        } catch (refusal) {
+          failed.push({ file: file.name, error: refusal.message })
+        }
+      }
+      return { done, failed }
+    }
+  }
+}

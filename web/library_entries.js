@@ -1,0 +1,127 @@
+/**
+ * The entries of the library: schedules, calibrations, estimates where there are neither, and unfinished calibrations.
+ * Pure: knows neither ComfyUI nor the page.
+ */
+
+/**
+ * @typedef {object} Entry
+ * @property {'schedule' | 'calibration' | 'estimate' | 'job'} kind
+ * @property {string} key of its own among all entries
+ * @property {string} name
+ * @property {string} family
+ * @property {boolean} own whether it can be renamed and deleted
+ * @property {string[]} badges where it comes from, the most telling first
+ * @property {string} measure its size in few words
+ * @property {number} steps
+ * @property {any} data as the server gave it
+ */
+
+/** Stands for the family of what is not finished: the disk does not tell it. */
+export const UNFINISHED = 'unfinished'
+export const PRESETS = ['slow', 'medium', 'fast', 'ultra']
+const PLAIN_ORIGINS = ['calibrated', 'custom']
+
+/** The key of an entry. */
+export const keyOf = (kind, name) => `${kind}:${name}`
+
+/**
+ * A part of ComfyUI's folder name for what a calibration measures, which is all that the disk tells of its name.
+ * @param {string} name
+ */
+const slugOf = (name) =>
+  name.toLowerCase().replace(/[^a-z0-9.]+/g, '-').replace(/^[-.]+|[-.]+$/g, '').slice(0, 60) ||
+  'calibration'
+
+/** A folder name without the digits that make it unique. */
+const withoutDigest = (folder) => folder.replace(/-[0-9a-f]{8}$/, '')
+
+function scheduleEntry(schedule) {
+  const { name, family, own, origin, steps, budget } = schedule
+  const from = own ? 'yours' : origin === 'published' ? 'published' : 'packaged'
+  const said = own && PLAIN_ORIGINS.includes(origin)
+  const more = said || origin === 'calibrated' || origin === from ? [] : [origin]
+  return {
+    kind: 'schedule', key: keyOf('schedule', name), name, family, own, steps,
+    badges: [from, ...more], measure: `${budget} of ${steps}`, data: schedule
+  }
+}
+
+function calibrationEntry(calibration) {
+  const { name, family, steps } = calibration
+  return {
+    kind: 'calibration', key: keyOf('calibration', name), name, family, own: true, steps,
+    badges: ['yours'], measure: `${steps} steps`, data: calibration
+  }
+}
+
+const estimateEntry = (family, preset) => ({
+  kind: 'estimate', key: keyOf('estimate', `${family}/${preset}`), name: `preset ${preset}`,
+  family, own: false, steps: 0, badges: ['estimated'], measure: '', data: { preset }
+})
+
+function jobEntry(job, running) {
+  const name = running?.name ?? withoutDigest(job.name)
+  const share = running?.total ? `${Math.floor((100 * running.done) / running.total)} %` : ''
+  return {
+    kind: 'job', key: keyOf('job', name), name, family: UNFINISHED, own: false, steps: 0,
+    badges: [running ? 'running' : 'stopped'],
+    measure: share || counted(job?.samples ?? 0, 'sample'), data: { ...job, running }
+  }
+}
+
+export const counted = (count, what) => `${count} ${what}${count === 1 ? '' : 's'}`
+
+/**
+ * @param {any} library an answer of GET /lemica/library
+ * @param {{ name: string, done: number, total: number }[]} running calibrations
+ * @returns {Entry[]}
+ */
+export function entriesOf(library, running = []) {
+  const known = [
+    ...library.calibrations.map(calibrationEntry), ...library.schedules.map(scheduleEntry)
+  ]
+  const covered = new Set(known.map((entry) => entry.family))
+  const estimates = library.families
+    .filter(({ key }) => !covered.has(key))
+    .flatMap(({ key }) => PRESETS.map((preset) => estimateEntry(key, preset)))
+  const slugs = new Set(running.map(({ name }) => slugOf(name)))
+  const stopped = library.jobs.filter((job) => !slugs.has(withoutDigest(job.name)))
+  const jobs = [
+    ...running.map((one) =>
+      jobEntry(library.jobs.find((job) => withoutDigest(job.name) === slugOf(one.name)), one)
+    ),
+    ...stopped.map((job) => jobEntry(job, null))
+  ]
+  return [...known, ...estimates, ...jobs]
+}
+
+/**
+ * The calibrations that can be told not to differ from one, as far as the list tells.
+ * @param {Entry[]} entries
+ * @param {Entry} one
+ */
+export const partnersOf = (entries, one) =>
+  entries.filter(
+    ({ kind, key, family, steps, data }) =>
+      kind === 'calibration' && key !== one.key && family === one.family && steps === one.steps &&
+      data.mode === one.data.mode && data.metric === one.data.metric
+  )
+
+/**
+ * What is written down of where a schedule comes from, as lines; what is nested gets the name of what it is in.
+ * @param {Record<string, any>} source
+ * @returns {[string, string][]}
+ */
+export const sourceFacts = (source) =>
+  Object.entries(source).flatMap(([name, value]) => {
+    if (value === null || value === '') return []
+    if (typeof value !== 'object') return [[name.replaceAll('_', ' '), valueText(name, value)]]
+    if (Array.isArray(value)) return value.length ? [[name.replaceAll('_', ' '), value.map(String).join(', ')]] : []
+    return sourceFacts(value).map(([inner, text]) => [`${name} ${inner}`, text])
+  })
+
+function valueText(name, value) {
+  if (name === 'saved') return new Date(value * 1000).toLocaleString()
+  if (typeof value === 'number' && !Number.isInteger(value)) return value.toPrecision(3)
+  return String(value)
+}
