@@ -43,7 +43,7 @@ def rows_through(model, module: str = "blocks.1") -> Iterator[list[int]]:
     """How many samples went through a module of the diffusion model, at every evaluation."""
     rows: list[int] = []
     hook = attrgetter(module)(model.model.diffusion_model).register_forward_hook(
-        lambda module, args, output: rows.append(output.shape[0])
+        lambda module, args, output: rows.append((output[0] if isinstance(output, tuple) else output).shape[0])
     )
     try:
         yield rows

@@ -1,0 +1,186 @@
+"""How much of N/B arrives: `tests/run --script tests/benchmarks/wrapper_cost.py [--models wan flux qwen] [--compile]`.
+
+Whole runs of models with random weights: plain, under schedules with output and with residual rules, and with
+ComfyUI's EasyCache at a threshold that gives as many calls. By turns, so that all see the same machine; the median of
+--runs. On a GPU the models have their real size, in bfloat16, with peak memory, and a profile says whether a run under
+the node waits for the GPU more often than a plain one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(HERE), str(ROOT / "workflows" / "demo_model"), str(ROOT / "tests")]
+
+from samples import enter_comfyui  # noqa: E402
+
+STEPS = 50
+BUDGETS = (25, 17, 10, 7)
+RULES = ("output hold", "residual hold")
+WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
+
+
+class Bench:
+    """Runs of one model.
+
+    Args:
+        made: a RandomModel.
+        compiled: whether the core node compiles its blocks.
+    """
+
+    def __init__(self, made, compiled: bool) -> None:
+        import torch
+        from random_models import build, conditioning
+
+        self._gpu = torch.cuda.is_available()
+        self.made = made
+        self.model = build(made, torch.bfloat16 if self._gpu else torch.float32)
+        if compiled:
+            from comfy_extras.nodes_torch_compile import TorchCompileModel
+
+            self.model = TorchCompileModel.execute(self.model, "inductor").args[0]
+        self._conds = conditioning(made, 1), conditioning(made, 2)
+
+    def run(self, model) -> tuple[float, int]:
+        """Seconds of one run and its peak of GPU memory in bytes."""
+        import comfy.sample
+        import torch
+
+        latent = torch.zeros(self.made.latent)
+        noise = comfy.sample.prepare_noise(latent, 1)
+        if self._gpu:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        begin = time.perf_counter()
+        comfy.sample.sample(
+            model, noise, STEPS, self.made.cfg, "euler", "simple", *self._conds, latent, seed=1, disable_pbar=True
+        )
+        if self._gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin, torch.cuda.max_memory_allocated() if self._gpu else 0
+
+    def scheduled(self, budget: int, rule: str):
+        """The model under a schedule spaced evenly."""
+        from lemica.cache.wrapper import install
+        from lemica.calibration.outcome import uniform
+        from lemica.schedules import Rule, Schedule
+
+        computed = uniform(STEPS, budget)
+        schedule = Schedule("bench", "bench", STEPS, computed, (Rule.parse(rule),) * budget, "custom")
+        return install(self.model, lambda sigmas: (schedule, ""))
+
+    def easycache(self, budget: int):
+        """The model with EasyCache, and how many steps it computes at the threshold that comes nearest."""
+        from comfy_extras.nodes_easycache import EasyCacheNode
+        from graphs import rows_through
+        from lemica.cache.blocks import stack_family
+
+        block = f"{stack_family(self.model).lists[0]}.0"
+        conds = 1 if self.made.cfg == 1 else 2
+        best = None
+        low, high = 0.0, 3.0
+        for _ in range(7):
+            threshold = (low + high) / 2
+            model = EasyCacheNode.execute(self.model, threshold, 0.15, 0.95, False).args[0]
+            with rows_through(model, block) as rows:
+                self.run(model)
+            steps = sum(rows) / conds
+            if best is None or abs(steps - budget) < abs(best[1] - budget):
+                best = model, steps
+            low, high = (threshold, high) if steps > budget else (low, threshold)
+        return best
+
+    def waits(self, model) -> int:
+        """How often a run waits for the GPU."""
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+            self.run(model)
+        return sum(event.count for event in found.key_averages() if event.key in WAITS)
+
+
+def compare(bench: Bench, runs: int, tell: Callable[[str], None]) -> list[dict]:
+    """One row for each contestant."""
+    import torch
+
+    models = {"plain": (bench.model, STEPS)}
+    for budget in BUDGETS:
+        for rule in RULES:
+            models[f"{budget} of {STEPS}, {rule}"] = bench.scheduled(budget, rule), budget
+        models[f"{budget} of {STEPS}, EasyCache"] = bench.easycache(budget)
+    for model, _ in models.values():
+        bench.run(model)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    peaks: dict[str, int] = {}
+    for _ in range(runs):
+        for name, (model, _) in models.items():
+            took, peaks[name] = bench.run(model)
+            seconds[name].append(took)
+    plain = statistics.median(seconds["plain"])
+    rows = []
+    for name, (model, steps) in models.items():
+        took = statistics.median(seconds[name])
+        row = {
+            "model": bench.made.about, "what": name, "computed": steps, "seconds": round(took, 3),
+            "speedup": round(plain / took, 3), "share": round(plain / took / (STEPS / steps), 3),
+            "peak_gib": round(peaks[name] / 2**30, 3),
+        }
+        if torch.cuda.is_available():
+            row["waits"] = bench.waits(model)
+        tell(json.dumps(row))
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict]) -> list[str]:
+    """Rows as Markdown."""
+    names = {
+        "what": "what", "computed": "computed steps", "seconds": "seconds", "speedup": "speed-up", "share": "share of N/B",
+        "peak_gib": "peak GiB", "waits": "waits for the GPU",
+    }
+    used = [key for key in names if key in rows[0]]
+    if not any(row["peak_gib"] for row in rows):
+        used.remove("peak_gib")
+    lines = ["| " + " | ".join(names[key] for key in used) + " |", "|" + "---|" * len(used)]
+    return lines + ["| " + " | ".join(str(row[key]) for key in used) + " |" for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["wan", "flux", "qwen"], choices=["wan", "flux", "qwen"])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="the small models on a GPU too")
+    parser.add_argument("--compile", action="store_true", help="with the core node TorchCompileModel")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "wrapper_cost.md")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    enter_comfyui()
+    logging.getLogger().setLevel(logging.WARNING)
+    import torch
+    from random_models import REAL, SMALL
+
+    on_gpu = torch.cuda.is_available()
+    sizes = REAL if on_gpu and not arguments.small else SMALL
+    device = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+    text = [
+        "# What the wrapper costs", "",
+        f"Made by `tests/run --script tests/benchmarks/wrapper_cost.py{' --compile' if arguments.compile else ''}` on "
+        f"{device}: {STEPS} steps, euler, random weights, median of {arguments.runs} whole runs, taken by turns.", "",
+    ]
+    for name in arguments.models:
+        rows = compare(Bench(sizes[name], arguments.compile), arguments.runs, print)
+        text += [f"## {sizes[name].about}", "", *table(rows), ""]
+        arguments.output.write_text("\n".join(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
