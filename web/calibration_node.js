@@ -25,7 +25,8 @@ export const service = {
 export const libraryChanged = () =>
   api.dispatchEvent(new CustomEvent('lemica.library'))
 
-export function linkStyle(file = 'lemica_calibration.css') {
+/** @param {string} file one of the stylesheets beside this file */
+export function linkSheet(file) {
   const href = new URL(`./${file}`, import.meta.url).href
   if ([...document.styleSheets].some((sheet) => sheet.href === href)) return
   if (document.querySelector(`link[href="${href}"]`)) return
@@ -34,6 +35,8 @@ export function linkStyle(file = 'lemica_calibration.css') {
   link.href = href
   document.head.append(link)
 }
+
+export const linkStyle = () => linkSheet('lemica_calibration.css')
 
 /**
  * The node that an execution id names; ids inside subgraphs are paths such as "12:3".
@@ -75,12 +78,14 @@ export const widgetOf = (node, name) =>
  * @param {string} name
  * @param {HTMLElement} element
  * @param {() => number} minHeight
+ * @param {object} [options] of the widget
  */
-export function addView(node, name, element, minHeight) {
+export function addView(node, name, element, minHeight, options = {}) {
   const widget = node.addDOMWidget(name, name.toUpperCase(), element, {
     serialize: false,
     getMinHeight: minHeight,
-    hideOnZoom: false
+    hideOnZoom: false,
+    ...options
   })
   widget.serialize = false
   return widget

@@ -1,7 +1,7 @@
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 import {
-  addView, chain, findNode, grow, linkStyle, service, widgetOf
+  addView, chain, findNode, grow, linkSheet, service, widgetOf
 } from './calibration_node.js'
 import { SETTINGS, createView } from './node_view.js'
 
@@ -12,6 +12,7 @@ const RUN_EVENT = 'lemica.run'
 const CALIBRATION_EVENT = 'lemica.calibration'
 const LIBRARY_EVENT = 'lemica.library'
 const LEAST_HEIGHT = 84
+const MARGIN = 8 // the canvas takes it from an element's height on both sides
 
 /** The views of the nodes that are in a graph. */
 const views = new Map()
@@ -27,10 +28,11 @@ function addStrip(node) {
   const { element, content } = view.panel
   let height = LEAST_HEIGHT
   // an element that is out of sight has no height: the last one holds
-  addView(node, 'strip', element, () => {
-    height = Math.max(content.offsetHeight, LEAST_HEIGHT) || height
-    return height
-  })
+  const minHeight = () => {
+    if (content.offsetHeight) height = content.offsetHeight
+    return Math.max(height, LEAST_HEIGHT) + 2 * MARGIN
+  }
+  addView(node, 'strip', element, minHeight, { margin: MARGIN })
   new ResizeObserver(() => {
     if (content.offsetHeight > element.clientHeight) grow(node)
   }).observe(content)
@@ -92,7 +94,7 @@ async function offerLibrary() {
 app.registerExtension({
   name: 'LeMiCa.Node',
   setup() {
-    linkStyle('lemica.css')
+    linkSheet('lemica.css')
     api.addEventListener(PLAN_EVENT, ({ detail }) =>
       viewOf(detail.node)?.begin(detail)
     )

@@ -54,9 +54,7 @@ const faster = (speedup) => `${speedup.toFixed(2)}× faster`
 
 const counted = ({ computed, steps }) => `${computed.length} of ${steps} steps`
 
-const computes = (pattern) => `computes ${counted(pattern)}`
-
-const hasComputed = (report) => `computed ${counted(report)}`
+const budgetOf = ({ computed, steps }) => `${computed.length} of ${steps} computed`
 
 /** A note without what stands above it already. */
 function shorter(note, { name, origin, steps, computed }) {
@@ -104,7 +102,7 @@ export function panelOf(state) {
     pattern: planned,
     current: null,
     editable: state.editable && planned !== null,
-    count: planned ? computes(planned) : '',
+    count: planned ? budgetOf(planned) : '',
     speed: state.plan ? faster(state.plan.speedup) : '',
     speedKind: state.plan ? 'predicted' : '',
     name: planName(state, byHand),
@@ -150,7 +148,7 @@ function ranPanel(base, run) {
   return {
     ...base,
     pattern: ranPattern(run),
-    count: hasComputed(report),
+    count: budgetOf(report),
     speed: measured ? faster(report.speedup) : base.speed,
     speedKind: measured ? 'measured' : base.speedKind,
     name: report.schedule,
@@ -162,6 +160,6 @@ function ranPanel(base, run) {
 
 function withLastRun(base, { report }) {
   const speed = report.speedup === null ? '' : `, ${faster(report.speedup)}`
-  const last = `last run: ${counted(report)}${speed}`
+  const last = `last run: ${budgetOf(report)}${speed}`
   return { ...base, notes: [last, ...base.notes] }
 }

@@ -6,13 +6,14 @@ const SAMPLED = [2, 3, 14, 15, 16, 17]
 const LEMICA = 14
 
 /** The part of the demo that samples with the medium preset, with or without its LeMiCa node. */
-export function demo(withNode = true) {
+export function demo({ withNode = true, steps = 30 } = {}) {
   const all = JSON.parse(readFileSync(given.workflow, 'utf8'))
   const kept = SAMPLED.filter((id) => withNode || id !== LEMICA)
   const nodes = all.nodes.filter(({ id }) => kept.includes(id))
   const links = all.links.filter(
     ([, from, , to]) => kept.includes(from) && kept.includes(to)
   )
+  nodes.find(({ type }) => type === 'KSampler').widgets_values[2] = steps
   const left = new Set(links.map(([id]) => id))
   for (const { inputs = [], outputs = [] } of nodes) {
     for (const input of inputs) if (!left.has(input.link)) input.link = null
@@ -30,7 +31,7 @@ export const strip = (page, index = 0) =>
     const cells = [...element.querySelectorAll('.lemica-strip span')]
     const styles = cells.map((cell) => getComputedStyle(cell))
     return {
-      steps: cells.length,
+      cells: cells.length,
       computed: cells.flatMap((cell, step) =>
         cell.classList.contains('lemica-computed') ? [step] : []
       ),
@@ -78,10 +79,10 @@ export const values = (page) =>
 export const state = async (page) => ({ ...(await strip(page)), ...(await values(page)) })
 
 /** Where a widget of the classic canvas is on the screen: its arrow to the next value. */
-const arrowOf = (page, name) =>
-  page.evaluate((name) => {
+const arrowOf = (page, name, type) =>
+  page.evaluate(([name, type]) => {
     const { app } = window
-    const node = app.canvas.graph._nodes.find(({ type }) => type === 'LeMiCa')
+    const node = app.canvas.graph._nodes.find((one) => one.type === type)
     const widget = node.widgets.find((one) => one.name === name)
     const { scale, offset } = app.canvas.ds
     const canvas = app.canvas.canvas.getBoundingClientRect()
@@ -89,16 +90,16 @@ const arrowOf = (page, name) =>
       (node.pos[0] + node.size[0] - 25 + offset[0]) * scale + canvas.left,
       (node.pos[1] + widget.last_y + 10 + offset[1]) * scale + canvas.top
     ]
-  }, name)
+  }, [name, type])
 
 /** Presses the arrow at the end of a widget of the classic canvas: the next value. */
-export async function next(page, name) {
-  await page.mouse.click(...(await arrowOf(page, name)))
+export async function next(page, name, type = 'LeMiCa') {
+  await page.mouse.click(...(await arrowOf(page, name, type)))
 }
 
 /** Drags a number of the classic canvas to the right. */
 export async function drag(page, name, pixels) {
-  const [x, y] = await arrowOf(page, name)
+  const [x, y] = await arrowOf(page, name, 'LeMiCa')
   await page.mouse.move(x - 120, y)
   await page.mouse.down()
   await page.mouse.move(x - 120 + pixels, y, { steps: 10 })

@@ -1,5 +1,5 @@
 /** Steps chosen by hand on the strip, and what keeps them: undo, copy, reload, bypass, a subgraph. */
-import { focusOn, load, onPage, queue, ready } from './page.mjs'
+import { focusOn, load, onPage, queue, ready, renderer } from './page.mjs'
 import {
   cell, demo, measured, next, picture, planned, run, shown, state, strip, values
 } from './node.mjs'
@@ -28,21 +28,31 @@ const ENTER = `
   app.graph.convertToSubgraph(new Set([node]))
   app.canvas.setGraph(app.graph._nodes.find(({ subgraph }) => subgraph).subgraph)`
 
+async function toggleBypass(page) {
+  await change(page, 'app.canvas.select(node)')
+  await page.locator('canvas').first().focus()
+  await page.keyboard.press('Control+b')
+  await page.waitForTimeout(300)
+}
+
 /** What a run of a bypassed node tells. */
 async function bypassed(page) {
   await page.evaluate(() => {
     window.lemicaReports = 0
     window.app.api.addEventListener('lemica.run', () => { window.lemicaReports += 1 })
   })
-  await change(page, 'node.mode = 4')
+  await toggleBypass(page)
   const { error } = await run(page)
-  const told = { error, ...(await state(page)), reports: await page.evaluate(() => window.lemicaReports) }
-  await change(page, 'node.mode = 0')
-  return told
+  const told = { error, ...(await state(page)), 
+    during: await change(page, 'return node.mode'),
+    reports: await page.evaluate(() => window.lemicaReports) }
+  await toggleBypass(page)
+  return { ...told, mode: await change(page, 'return node.mode') }
 }
 
 await onPage(async (page) => {
   page.setDefaultTimeout(60000)
+  await renderer(page, false)
   const found = {}
   await load(page, demo())
   await focusOn(page, 'LeMiCa', 1.2, 200, 150)
@@ -87,7 +97,7 @@ await onPage(async (page) => {
   await page.reload()
   await ready(page)
   found.reloaded = {
-    ...(await shown(page, 'the strip after a reload', (now) => now.steps === 30)),
+    ...(await shown(page, 'the strip after a reload', (now) => now.cells === 30)),
     ...(await values(page))
   }
   await change(page, ENTER)

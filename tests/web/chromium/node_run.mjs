@@ -1,7 +1,7 @@
 /** The LeMiCa node on the classic canvas: from the search to the measured speed-up. */
-import { focusOn, load, onPage, theme } from './page.mjs'
+import { focusOn, load, onPage, renderer, theme } from './page.mjs'
 import {
-  demo, drag, measured, next, picture, planned, run, runningPicture, shown, state, strip, values
+  demo, drag, measured, next, picture, planned, run, runningPicture, shown, values
 } from './node.mjs'
 
 /** Adds the node as a user does: a double click on the canvas, its name, Enter, and a click where it is to be. */
@@ -17,7 +17,7 @@ async function search(page) {
   await page.keyboard.press('Enter')
   await page.waitForTimeout(500)
   await page.mouse.click(900, 800)
-  return shown(page, 'a node from the search', (now) => now.steps > 0)
+  return shown(page, 'a node from the search', (now) => now.cells > 0)
 }
 
 /** Pulls a link with the mouse, from the output of a node to the input of another one. */
@@ -62,12 +62,13 @@ const presses = (page) =>
 
 await onPage(async (page) => {
   page.setDefaultTimeout(60000)
-  await load(page, demo(false))
+  await renderer(page, false)
+  await load(page, demo({ withNode: false }))
   await focusOn(page, 'ModelSamplingSD3', 0.8, 100, 300)
   const found = { searched: await search(page) }
   await connect(page, 'ModelSamplingSD3', 0, 'LeMiCa', 0)
   await connect(page, 'LeMiCa', 0, 'KSampler', 0)
-  found.connected = await shown(page, 'the steps of the sampler', (now) => now.steps === 30)
+  found.connected = await shown(page, 'the steps of the sampler', (now) => now.cells === 30)
   await focusOn(page, 'LeMiCa', 1.2, 200, 150)
   found.medium = await planned(page, 13)
   await next(page, 'preset')
@@ -89,18 +90,13 @@ await onPage(async (page) => {
   await theme(page, 'light')
   await picture(page, 'node_before_light')
   await theme(page, 'dark')
-  await page.evaluate(() => {
-    const sampler = window.app.graph._nodes.find(({ type }) => type === 'KSampler')
-    const steps = sampler.widgets.find(({ name }) => name === 'steps')
-    steps.value = 120
-    steps.callback(120)
-    window.app.graph.change()
-    window.app.canvas.emitAfterChange()
-  })
-  found.many = await shown(page, 'more steps', (now) => now.steps === 120)
-  await page.waitForTimeout(500)
-  await picture(page, 'node_120_steps')
-  found.last = await state(page)
+  await focusOn(page, 'KSampler', 1.2, 600, 150)
+  await next(page, 'steps', 'KSampler')
+  found.longer = await shown(page, 'more steps', (now) => now.cells === 31)
   found.strips = await page.locator('.lemica-run').count()
+
+  await load(page, demo({ steps: 120 }))
+  found.many = await shown(page, 'many steps', (now) => now.cells === 120)
+  await picture(page, 'node_120_steps')
   return found
 })

@@ -16,7 +16,7 @@ await onPage(async (page) => {
   await pick(page, 'preset', 'custom')
   const { budget } = await values(page)
   await planned(page, budget)
-  await page.getByRole('button', { name: /increment|increase/i }).first().click()
+  await page.locator('[data-node-id="14"]').getByRole('button', { name: 'Increment' }).click()
   found.budget = { before: budget, ...(await planned(page, budget + 1)), ...(await values(page)) }
   const step = found.budget.computed.includes(3) ? 4 : 3
   await cell(page, step).click()
