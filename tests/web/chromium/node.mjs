@@ -76,6 +76,16 @@ export const values = (page) =>
     return Object.fromEntries(node.widgets.map(({ name, value }) => [name, value]))
   })
 
+/** What is saved of the LeMiCa node, and what of it the server is sent. */
+export const saved = (page) =>
+  page.evaluate(async () => {
+    const { app } = window
+    const node = app.canvas.graph._nodes.find(({ type }) => type === 'LeMiCa')
+    const { output } = await app.graphToPrompt()
+    const { inputs } = Object.values(output).find((one) => one.class_type === 'LeMiCa')
+    return { values: node.serialize().widgets_values, sent: Object.keys(inputs) }
+  })
+
 export const state = async (page) => ({ ...(await strip(page)), ...(await values(page)) })
 
 /** Where a widget of the classic canvas is on the screen: its arrow to the next value. */

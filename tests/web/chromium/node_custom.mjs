@@ -1,7 +1,7 @@
 /** Steps chosen by hand on the strip, and what keeps them: undo, copy, reload, bypass, a subgraph. */
 import { focusOn, load, onPage, queue, ready, renderer } from './page.mjs'
 import {
-  cell, demo, measured, next, picture, planned, run, shown, state, strip, values
+  cell, demo, measured, next, picture, planned, run, saved, shown, state, strip, values
 } from './node.mjs'
 
 const change = (page, work) =>
@@ -86,6 +86,7 @@ await onPage(async (page) => {
   await page.waitForTimeout(1500)
   found.redone = await state(page)
 
+  found.saved = await saved(page)
   found.run = await run(page)
   found.measured = await measured(page)
   await change(page, COPY)
