@@ -136,6 +136,7 @@ class LeMiCa(io.ComfyNode):
                 "in advance. Put it between the model loader and the sampler."
             ),
             search_aliases=["cache", "speed up", "teacache", "easycache", "magcache"],
+            not_idempotent=True,  # its model reports to this very node: a twin needs one of its own
             inputs=[
                 io.Model.Input("model", tooltip="The model to sample with, after LoRAs and other patches."),
                 io.Combo.Input(

@@ -1,5 +1,206 @@
-"""The LeMiCa node and the library on ComfyUI's page, in Chromium."""
+"""The LeMiCa node on ComfyUI's page, in Chromium: its strip before, during and after a run, and what keeps its values."""
 
 from __future__ import annotations
 
-WORKFLOW = "demo_video.json"
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chromium import drive
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOW = ROOT / "workflows" / "demo_video.json"
+PICTURES = ROOT / "tests" / "web" / "screenshots"
+STEPS = 30
+BUDGETS = {"medium": 13, "fast": 10, "ultra": 8}
+"""Of the packaged schedules of the demo model."""
+INPUTS = ["preset", "budget", "schedule", "rule", "cache_device", "steps"]
+
+
+@pytest.fixture(scope="module")
+def page(server) -> Iterator:
+    """The server, with nothing of ours in the user's folder before and after."""
+    shutil.rmtree(server.user / "lemica", ignore_errors=True)
+    PICTURES.mkdir(exist_ok=True)
+    yield server
+    shutil.rmtree(server.user / "lemica", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def ran(page) -> dict:
+    """From the search to the measured speed-up, on the classic canvas."""
+    return drive("node_run.mjs", page.url, workflow=WORKFLOW, pictures=PICTURES)
+
+
+@pytest.fixture(scope="module")
+def custom(page) -> dict:
+    """Steps chosen by hand, and what keeps them, on the classic canvas."""
+    return drive("node_custom.mjs", page.url, workflow=WORKFLOW, pictures=PICTURES)
+
+
+@pytest.fixture(scope="module")
+def vue(page) -> dict:
+    """The same in Nodes 2.0."""
+    return drive("node_vue.mjs", page.url, workflow=WORKFLOW, pictures=PICTURES)
+
+
+def packaged(budget: int):
+    from lemica.schedules import Library
+
+    return Library(ROOT / "schedules" / "library").get(f"lemica-demo/{STEPS}b{budget}")
+
+
+def shows_schedule(strip: dict, budget: int) -> None:
+    """The strip has a cell for each step, the computed ones filled, and says whose schedule it is."""
+    schedule = packaged(budget)
+    assert strip["cells"] == STEPS and tuple(strip["computed"]) == schedule.computed
+    assert strip["filled"] == strip["computed"], "computed cells are filled, reused ones hollow"
+    assert strip["colours"] == len(set(map(str, schedule.rules))), "one colour a rule"
+    assert set(strip["legend"]) <= set(map(str, schedule.rules)) and strip["legend"]
+    assert (strip["name"], strip["origin"]) == (schedule.name, schedule.origin)
+    assert strip["count"] == f"{budget} of {STEPS} computed"
+    assert strip["label"].startswith(f"{budget} of {STEPS} steps computed: 0, ")
+    assert strip["error"] == ""
+
+
+def predicted(strip: dict) -> float:
+    assert strip["speed"].endswith("× fasterpredicted")
+    return float(strip["speed"].split("×")[0])
+
+
+def measured(strip: dict) -> float:
+    assert strip["speed"].endswith("× fastermeasured")
+    return float(strip["speed"].split("×")[0])
+
+
+def test_a_node_from_the_search_has_a_strip_that_follows_what_it_is_connected_to(ran):
+    searched = ran["searched"]
+    assert searched["cells"] > 0 and searched["name"] == "general estimate" and "first runs" in searched["notes"]
+    shows_schedule(ran["connected"], BUDGETS["medium"])
+    assert ran["strips"] == 1
+
+
+@pytest.mark.parametrize("preset", BUDGETS)
+def test_a_preset_shows_its_schedule_and_predicted_speed_up(ran, preset):
+    shows_schedule(ran[preset], BUDGETS[preset])
+    assert 1 < predicted(ran[preset]) < STEPS / BUDGETS[preset]
+
+
+def test_a_choice_is_drawn_at_once(ran):
+    times = sorted(ran["times"])
+    print(f"{times[len(times) // 2]:.0f} ms, at most {times[-1]:.0f}")
+    assert len(times) == 8 and times[len(times) // 2] < 500
+
+
+def test_a_dragged_budget_is_an_order_for_a_schedule_of_its_own(ran):
+    dragged = ran["dragged"]
+    assert dragged["budget"] == len(dragged["computed"]) != dragged["before"]
+    assert dragged["preset"] == "custom" and dragged["steps"] == ""
+
+
+def test_a_strip_follows_the_steps_of_the_sampler(ran):
+    assert ran["longer"]["cells"] == STEPS + 1
+    assert ran["many"]["cells"] == 120 and ran["many"]["filled"] == ran["many"]["computed"]
+
+
+def test_a_run_marks_its_steps_and_ends_with_the_measured_speed_up(ran):
+    run = ran["run"]
+    assert run["error"] is None and len(run["marked"]) >= 3
+    assert run["marked"] == sorted(run["marked"]) and run["marked"][-1] < STEPS
+    assert run["counted"] == [f"{step} of {STEPS} steps done" for step in run["marked"]]
+    shows_schedule(ran["measured"], BUDGETS["fast"])
+    assert measured(ran["measured"]) > 1.2 and "detected LeMiCa demo" in ran["measured"]["notes"]
+    assert f"last run: {BUDGETS['fast']} of {STEPS} computed" in ran["ultra"]["notes"]
+
+
+def by_hand(strip: dict, computed: list[int]) -> None:
+    assert strip["computed"] == strip["filled"] == computed and strip["error"] == ""
+    assert (strip["name"], strip["origin"]) == ("by hand", "custom")
+
+
+def with_steps(shown: dict, computed: list[int]) -> None:
+    """Strip and widgets have these steps."""
+    by_hand(shown, computed)
+    assert shown["steps"] == ",".join(map(str, computed)) and shown["budget"] == len(computed)
+    assert shown["preset"] == "custom"
+
+
+def toggled(computed: list[int], step: int) -> list[int]:
+    return sorted(set(computed) ^ {step})
+
+
+@pytest.mark.parametrize("shown", ["custom", "vue"])
+def test_a_click_and_a_key_toggle_single_steps(request, shown):
+    found = request.getfixturevalue(shown)
+    step = found["clicked"]["step"]
+    clicked = toggled(found["budget"]["computed"], step)
+    with_steps(found["clicked"], clicked)
+    with_steps(found["keyed"], toggled(clicked, step + 1))
+    assert found["clicked"]["focused"] == step and found["keyed"]["focused"] == step + 1
+
+
+def test_the_first_step_stays_computed(custom):
+    assert custom["end"]["focused"] == STEPS - 1 and custom["first"]["focused"] == 0
+    with_steps(custom["first"], custom["keyed"]["computed"])
+
+
+def test_a_screen_reader_is_told_of_every_step(custom):
+    computed = custom["first"]["computed"]
+    assert custom["roles"] == [
+        ["checkbox", str(step in computed).lower(), str(step == 0).lower()] for step in range(STEPS)
+    ]
+
+
+def test_chosen_steps_are_undone_and_redone(custom):
+    with_steps(custom["undone"], custom["clicked"]["computed"])
+    with_steps(custom["redone"], custom["keyed"]["computed"])
+
+
+@pytest.mark.parametrize("shown", ["custom", "vue"])
+def test_chosen_steps_are_what_runs(request, shown):
+    found = request.getfixturevalue(shown)
+    assert found["run"]["error"] is None and found["run"]["marked"]
+    by_hand(found["measured"], found["keyed"]["computed"])
+    assert measured(found["measured"]) > 1.2
+
+
+def test_the_strip_is_neither_saved_nor_sent(custom):
+    values = dict(zip(INPUTS, custom["saved"]["values"], strict=True))
+    assert values["preset"] == "custom" and values["steps"] == custom["redone"]["steps"]
+    assert set(custom["saved"]["sent"]) == {"model", *INPUTS}
+
+
+def test_chosen_steps_survive_a_copy_bypass_and_a_reload(custom):
+    steps = custom["keyed"]["computed"]
+    assert custom["pasted"] == {"nodes": 2, "steps": custom["redone"]["steps"], "family": "lemica-demo"}
+    bypassed = custom["bypassed"]
+    assert (bypassed["during"], bypassed["mode"], bypassed["reports"]) == (4, 0, 0), "a bypassed node does not run"
+    with_steps(bypassed, steps)
+    with_steps(custom["reloaded"], steps)
+
+
+def test_a_node_that_went_into_a_subgraph_keeps_its_steps_and_shows_its_runs(custom):
+    steps = custom["keyed"]["computed"]
+    with_steps(custom["inSubgraph"], steps)
+    assert custom["subgraphRun"]["error"] is None and custom["subgraphRun"]["marked"]
+    by_hand(custom["subgraphMeasured"], steps)
+
+
+def test_steps_that_do_not_fit_are_refused_before_and_in_a_run(custom):
+    assert "Step 90 is chosen, but the run has 30 steps" in custom["refused"]["error"]
+    assert "step 90 is not in a run of 30 steps" in custom["refusedRun"]
+    assert custom["reset"]["steps"] == "" and custom["reset"]["error"] == ""
+
+
+def test_nodes_2_shows_the_same(vue):
+    shows_schedule(vue["medium"], BUDGETS["medium"])
+    shows_schedule(vue["fast"], BUDGETS["fast"])
+    assert vue["budget"]["budget"] == len(vue["budget"]["computed"]) == vue["budget"]["before"] + 1
+    kept = ("computed", "filled", "speed", "name", "notes")
+    assert {key: vue["classic"][key] for key in kept} == {key: vue["measured"][key] for key in kept}
+
+
+@pytest.mark.parametrize("shown", ["ran", "custom", "vue"])
+def test_nothing_of_ours_complains_in_the_console(request, shown):
+    assert request.getfixturevalue(shown)["problems"] == []

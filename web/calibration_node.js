@@ -1,12 +1,14 @@
-/** What the calibration entries share of ComfyUI: its server, its nodes, and the place of a view below their widgets. */
+/** What the entries share of ComfyUI: its server, its nodes, and the place of a view below their widgets. */
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 import { createServer } from './server.js'
 
 const server = createServer((path, options) => api.fetchApi(path, options))
 
-/** The routes that the calibration views ask. */
+/** The routes that the views ask. */
 export const service = {
+  /** @param {object} body */
+  plan: (body) => server.post('plan', body),
   /** @param {string} name */
   calibration: (name) => server.get(`calibration?name=${encodeURIComponent(name)}`),
   library: () => server.get('library'),
@@ -23,8 +25,9 @@ export const service = {
 export const libraryChanged = () =>
   api.dispatchEvent(new CustomEvent('lemica.library'))
 
-export function linkStyle() {
-  const href = new URL('./lemica_calibration.css', import.meta.url).href
+/** @param {string} file one of the stylesheets beside this file */
+export function linkSheet(file) {
+  const href = new URL(`./${file}`, import.meta.url).href
   if ([...document.styleSheets].some((sheet) => sheet.href === href)) return
   if (document.querySelector(`link[href="${href}"]`)) return
   const link = document.createElement('link')
@@ -32,6 +35,8 @@ export function linkStyle() {
   link.href = href
   document.head.append(link)
 }
+
+export const linkStyle = () => linkSheet('lemica_calibration.css')
 
 /**
  * The node that an execution id names; ids inside subgraphs are paths such as "12:3".
@@ -73,12 +78,14 @@ export const widgetOf = (node, name) =>
  * @param {string} name
  * @param {HTMLElement} element
  * @param {() => number} minHeight
+ * @param {object} [options] of the widget
  */
-export function addView(node, name, element, minHeight) {
+export function addView(node, name, element, minHeight, options = {}) {
   const widget = node.addDOMWidget(name, name.toUpperCase(), element, {
     serialize: false,
     getMinHeight: minHeight,
-    hideOnZoom: false
+    hideOnZoom: false,
+    ...options
   })
   widget.serialize = false
   return widget

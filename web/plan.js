@@ -1,5 +1,6 @@
-/** What the node would run: the request, and asking for it without haste. Knows nothing of ComfyUI. */
+/** What the node would run: the request, and asking for it. Knows nothing of ComfyUI. */
 
+import { newest } from './newest.js'
 import { parseSteps } from './strip.js'
 
 /**
@@ -32,7 +33,6 @@ import { parseSteps } from './strip.js'
  * @property {number} speedup
  */
 
-const DELAY = 60
 const LONGEST_GRID = 200
 export const CUSTOM = 'custom'
 
@@ -77,59 +77,48 @@ export function knownFrom({ family, steps, sigmas }, model) {
 }
 
 /**
- * Asks some milliseconds after the last request; answers that are overtaken are dropped.
- * @param {(request: object) => Promise<object>} ask
- * @param {(plan: object | null, error: string) => void} show
+ * Asks for plans, one at a time; answers that are overtaken are dropped.
+ * @param {(request: object) => Promise<Plan>} ask
+ * @param {(plan: Plan | null, error: string) => void} show
  */
-export function createPlanner(ask, show, delay = DELAY) {
+export function createPlanner(ask, show) {
   let asked = ''
-  let latest = 0
-  let timer
-
-  async function send(request, number) {
-    let answer = null
-    let error = ''
-    try {
-      answer = await ask(request)
-    } catch (refusal) {
-      error = refusal.message
-    }
-    if (number === latest) show(answer, error)
-  }
-
+  const asking = newest(
+    ask,
+    (plan) => show(plan, ''),
+    (refusal) => show(null, refusal.message)
+  )
   return {
     /** Ask, unless this was the last question already. */
     request(request) {
       const key = JSON.stringify(request)
       if (key === asked) return
       asked = key
-      const number = ++latest
-      clearTimeout(timer)
-      timer = setTimeout(() => send(request, number), delay)
+      asking.request(request)
     },
     /** Ask the next time even if the question is the same. */
     forget() {
       asked = ''
     },
-    /** Show no answer any more. */
+    /** Show no answer that is under way. */
     close() {
-      latest++
-      clearTimeout(timer)
+      asked = ''
+      asking.forget()
     }
   }
 }
 
 /**
  * A model of a family that only it has is not in the library; it is planned as one that nothing is known of.
- * @param {{ post: (path: string, body: object) => Promise<object> }} server
+ * @param {(request: object) => Promise<Plan>} plan
  */
-export function planAsker(server) {
+export function planAsker(plan) {
   return async (request) => {
     try {
-      return await server.post('plan', request)
+      return await plan(request)
     } catch (refusal) {
       if (refusal.status !== 404 || request.family === null) throw refusal
-      return server.post('plan', { ...request, family: null })
+      return plan({ ...request, family: null })
     }
   }
 }

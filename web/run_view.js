@@ -1,9 +1,9 @@
 /**
  * What the LeMiCa node shows: what it would run, where a run is, what a run did.
- * Knows nothing of ComfyUI.
+ * Pure: knows neither ComfyUI nor the page.
  */
 
-import { createLegend, createStrip, rulesInUse, withComputed } from './strip.js'
+import { withComputed } from './strip.js'
 
 /** @typedef {import('./strip.js').Pattern} Pattern */
 /** @typedef {import('./plan.js').Plan} Plan */
@@ -54,6 +54,8 @@ const faster = (speedup) => `${speedup.toFixed(2)}× faster`
 
 const counted = ({ computed, steps }) => `${computed.length} of ${steps} steps`
 
+const budgetOf = ({ computed, steps }) => `${computed.length} of ${steps} computed`
+
 /** A note without what stands above it already. */
 function shorter(note, { name, origin, steps, computed }) {
   const said = `${name}, ${origin}, ${counted({ computed, steps })}`
@@ -100,7 +102,7 @@ export function panelOf(state) {
     pattern: planned,
     current: null,
     editable: state.editable && planned !== null,
-    count: planned ? counted(planned) : '',
+    count: planned ? budgetOf(planned) : '',
     speed: state.plan ? faster(state.plan.speedup) : '',
     speedKind: state.plan ? 'predicted' : '',
     name: planName(state, byHand),
@@ -135,7 +137,7 @@ function livePanel(base, { schedule, step, steps }) {
     pattern,
     current: step,
     editable: base.editable && pattern === planned,
-    count: step < 0 ? 'starting' : `step ${step + 1} of ${steps}`,
+    count: step < 0 ? 'starting' : `${step} of ${steps} steps done`,
     error: ''
   }
 }
@@ -146,8 +148,7 @@ function ranPanel(base, run) {
   return {
     ...base,
     pattern: ranPattern(run),
-    editable: base.editable,
-    count: counted(report),
+    count: budgetOf(report),
     speed: measured ? faster(report.speedup) : base.speed,
     speedKind: measured ? 'measured' : base.speedKind,
     name: report.schedule,
@@ -159,71 +160,6 @@ function ranPanel(base, run) {
 
 function withLastRun(base, { report }) {
   const speed = report.speedup === null ? '' : `, ${faster(report.speedup)}`
-  const last = `last run: ${counted(report)}${speed}`
+  const last = `last run: ${budgetOf(report)}${speed}`
   return { ...base, notes: [last, ...base.notes] }
-}
-
-/**
- * @param {string} tag
- * @param {string} className
- */
-function make(tag, className, ...children) {
-  const element = document.createElement(tag)
-  element.className = className
-  element.append(...children)
-  return element
-}
-
-/**
- * @param {{ onToggle: (step: number) => void, onReset: () => void }} options
- */
-export function createPanel({ onToggle, onReset }) {
-  const strip = createStrip({ onToggle })
-  const count = make('span', 'lemica-count')
-  const speed = make('strong', '')
-  const kind = make('small', '')
-  const legend = make('div', '')
-  const name = make('span', 'lemica-name')
-  const origin = make('span', 'lemica-origin')
-  const reset = make('button', 'lemica-reset', 'reset')
-  const notes = make('div', 'lemica-notes')
-  const error = make('div', 'lemica-error')
-  reset.type = 'button'
-  reset.title = 'Back to the schedule for the budget'
-  reset.addEventListener('click', onReset)
-  error.setAttribute('role', 'alert')
-  const content = make(
-    'div',
-    'lemica-panel',
-    make('div', 'lemica-head', count, make('span', 'lemica-speed', speed, kind)),
-    strip.element,
-    legend,
-    make('div', 'lemica-origin-line', name, origin, reset),
-    notes,
-    error
-  )
-  const element = make('div', 'lemica-run', content)
-
-  /** @param {Panel} panel */
-  function show(panel) {
-    strip.element.hidden = panel.pattern === null
-    if (panel.pattern !== null) {
-      strip.show(panel.pattern, panel)
-      legend.replaceChildren(createLegend(rulesInUse(panel.pattern)))
-    } else legend.replaceChildren()
-    count.textContent = panel.count
-    speed.textContent = panel.speed
-    kind.textContent = panel.speedKind
-    content.dataset.speed = panel.speedKind
-    name.textContent = name.title = panel.name
-    origin.textContent = panel.origin
-    origin.hidden = !panel.origin
-    reset.hidden = !panel.byHand && !panel.invalid
-    notes.replaceChildren(...panel.notes.map((text) => make('div', '', text)))
-    notes.title = panel.notes.join('\n')
-    error.textContent = panel.error
-    error.hidden = !panel.error
-  }
-
-  return { element, content, show }
 }

@@ -80,12 +80,21 @@ function innermost(node, slot) {
     : null
 }
 
-/** The number in a widget, or in whatever is linked to it. */
-function numberAt(node, name, root) {
-  const input = node.inputs?.find(
-    (slot) => (slot.widget?.name ?? slot.name) === name
-  )
-  const feeder = feederOf(node, input, root)
+const inputOf = (node, name) =>
+  node.inputs?.find((slot) => (slot.widget?.name ?? slot.name) === name)
+
+/** Whether the value of a widget comes from another node. */
+export const isLinked = (node, name) => inputOf(node, name)?.link != null
+
+/**
+ * The whole number in a widget, or in whatever is linked to it.
+ * @param {object} node
+ * @param {string} name
+ * @param {object} root the outermost graph
+ * @returns {number | null}
+ */
+export function numberAt(node, name, root) {
+  const feeder = feederOf(node, inputOf(node, name), root)
   const value = !feeder
     ? widgetOf(node, name)?.value
     : feeder.input

@@ -1,39 +1,111 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { computedCells, describeRun } from '../../web/run_view.js'
+import { UNKNOWN_MODEL, panelOf, runNotes } from '../../web/run_view.js'
 
+const plan = {
+  name: 'wan/b2',
+  family: 'wan',
+  steps: 4,
+  budget: 2,
+  computed: [0, 2],
+  rules: ['output hold', 'output half'],
+  origin: 'published',
+  note: 'wan/b2, published, 2 of 4 steps; for the sigmas of flow shift 5',
+  speedup: 1.87
+}
 const report = {
   schedule: 'wan/b2',
   origin: 'published',
-  note: 'fits',
+  note: 'detected Wan: wan/b2, published, 2 of 4 steps',
   steps: 4,
   computed: [0, 2],
-  calls: 4,
-  full_calls: 8,
   speedup: 1.996,
   doubts: [],
   finished: true
 }
+const state = {
+  plan, error: '', chosen: [], editable: false, known: true, live: null, run: null, fresh: false
+}
 
-test('one cell a step, filled where the model ran', () => {
-  assert.deepEqual(computedCells(report), [true, false, true, false])
+test('before a run: the plan, its name, provenance, budget and predicted speed-up', () => {
+  const panel = panelOf(state)
+  assert.equal(panel.pattern, plan)
+  assert.equal(panel.current, null)
+  assert.deepEqual(
+    [panel.count, panel.speed, panel.speedKind, panel.name, panel.origin],
+    ['2 of 4 computed', '1.87× faster', 'predicted', 'wan/b2', 'published']
+  )
+  assert.deepEqual(panel.notes, ['for the sigmas of flow shift 5'])
 })
 
-test('the text names steps, speed-up, schedule and note', () => {
-  assert.deepEqual(describeRun(report), [
-    'computed 2 of 4 steps, 2.00× faster',
-    'wan/b2 (published)',
-    'fits'
-  ])
+test('a model that nothing is known of gets an estimate, and is told so', () => {
+  const panel = panelOf({ ...state, known: false })
+  assert.equal(panel.name, 'general estimate')
+  assert.deepEqual(panel.notes, [UNKNOWN_MODEL])
 })
 
-test('what could not be measured is left out, what went wrong is said', () => {
-  const stopped = { ...report, speedup: null, finished: false, note: '', doubts: ['step 3 is computed'] }
-  assert.deepEqual(describeRun(stopped), [
-    'computed 2 of 4 steps',
-    'wan/b2 (published)',
-    'stopped early',
-    'step 3 is computed'
-  ])
+test('without a plan there is no strip, and the reason is said', () => {
+  const panel = panelOf({ ...state, plan: null, error: 'no such family', editable: true })
+  assert.equal(panel.pattern, null)
+  assert.equal(panel.error, 'no such family')
+  assert.equal(panel.editable, false)
+  assert.equal(panel.speedKind, '')
+})
+
+test('steps chosen by hand keep the rules that the plan has there', () => {
+  const panel = panelOf({ ...state, chosen: [0, 1, 3], editable: true })
+  assert.deepEqual(panel.pattern.computed, [0, 1, 3])
+  assert.deepEqual(panel.pattern.rules, ['output hold', 'output hold', 'output half'])
+  assert.deepEqual([panel.name, panel.origin, panel.byHand], ['by hand', 'custom', true])
+  assert.deepEqual(panel.notes, ['rules of wan/b2'])
+  assert.ok(panel.editable)
+})
+
+test('during a run: its own schedule, the current step, and no error of the settings', () => {
+  const schedule = { ...plan, name: 'wan/b3', computed: [0, 1, 2], rules: Array(3).fill('output hold') }
+  const starting = panelOf({ ...state, error: 'x', live: { schedule, step: -1, steps: 4 } })
+  assert.equal(starting.count, 'starting')
+  assert.equal(starting.error, '')
+  const running = panelOf({ ...state, live: { schedule, step: 2, steps: 4 } })
+  assert.equal(running.pattern, schedule)
+  assert.deepEqual([running.current, running.count, running.name], [2, '2 of 4 steps done', 'wan/b3'])
+})
+
+test('a run whose beginning was missed is shown on the plan, if that has as many steps', () => {
+  const fits = panelOf({ ...state, live: { schedule: null, step: 1, steps: 4 } })
+  assert.equal(fits.pattern, plan)
+  const other = panelOf({ ...state, live: { schedule: null, step: 1, steps: 9 } })
+  assert.equal(other.pattern, null)
+  assert.equal(other.count, '1 of 9 steps done')
+})
+
+test('after a run: what really computed, and the measured speed-up', () => {
+  const run = { report: { ...report, computed: [0, 2, 3] }, schedule: plan }
+  const panel = panelOf({ ...state, run, fresh: true })
+  assert.deepEqual(panel.pattern.computed, [0, 2, 3])
+  assert.deepEqual(panel.pattern.rules, ['output hold', 'output half', 'output half'])
+  assert.deepEqual(
+    [panel.count, panel.speed, panel.speedKind],
+    ['3 of 4 computed', '2.00× faster', 'measured']
+  )
+})
+
+test('what was not measured stays a prediction', () => {
+  const run = { report: { ...report, speedup: null }, schedule: plan }
+  const panel = panelOf({ ...state, run, fresh: true })
+  assert.deepEqual([panel.speed, panel.speedKind], ['1.87× faster', 'predicted'])
+})
+
+test('with other settings the last run is a note beside the new plan', () => {
+  const run = { report, schedule: plan }
+  const panel = panelOf({ ...state, run, fresh: false })
+  assert.equal(panel.speedKind, 'predicted')
+  assert.equal(panel.notes[0], 'last run: 2 of 4 computed, 2.00× faster')
+})
+
+test('the notes of a run leave out what stands above them, and tell what went wrong', () => {
+  assert.deepEqual(runNotes(report), ['detected Wan'])
+  const stopped = { ...report, finished: false, note: '', doubts: ['step 3 is computed'] }
+  assert.deepEqual(runNotes(stopped), ['stopped early', 'step 3 is computed'])
 })
