@@ -164,7 +164,8 @@ class AnySteps:
             for one in self.losses
         ]
         every = [loss for one in self.losses for loss in one.by_budget.values()]
-        whole = Losses(0, dict(enumerate(every)), *(fmean(getattr(one, key) for one in self.losses) for key in ("worst", "total")))
+        regrets = (fmean(getattr(one, key) for one in self.losses) for key in ("worst", "total"))
+        whole = Losses(0, dict(enumerate(every)), *regrets)
         rows.append(["all", "", *whole.cells(), f"{whole.worst:+.2f}", f"{whole.total:+.2f}"])
         about = (
             f"What is lost against a calibration at the step count itself, in dB: PSNR, mean of {self._count} held-out "
