@@ -56,11 +56,11 @@ class LeMiCaDemoModel(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model"),
-                io.Conditioning.Output(display_name="positive"),
-                io.Conditioning.Output(display_name="negative"),
-                io.Latent.Output(display_name="latent"),
-                io.Vae.Output(display_name="vae"),
+                io.Model.Output(display_name="model", tooltip="The tiny video model."),
+                io.Conditioning.Output(display_name="positive", tooltip="The prompt, encoded."),
+                io.Conditioning.Output(display_name="negative", tooltip="The empty prompt, for guidance."),
+                io.Latent.Output(display_name="latent", tooltip="An empty latent of the size that the model knows."),
+                io.Vae.Output(display_name="vae", tooltip="Decodes the clip."),
             ],
         )
 
