@@ -77,7 +77,7 @@ class Arena:
         self.sigmas = self.samplings[0].sigmas
         self._file = work / f"{name}.json"
         self._known: dict[str, dict] = json.loads(self._file.read_text()) if self._file.exists() else {}
-        self._network = load_lpips(trunk=alexnet_trunk(cache_root() / "lpips"))
+        self._network = load_lpips(trunk=alexnet_trunk(cache_root() / "lpips")).requires_grad_(False)
         self._full: list[torch.Tensor] | None = None
 
     def known(self, key: str) -> Found | None:

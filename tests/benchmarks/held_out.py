@@ -62,7 +62,7 @@ class HeldOut:
         self.sigmas = self.samplings[0].sigmas
         self._memory = memory
         self._known: dict[str, list[list[float]]] = json.loads(memory.read_text()) if memory.exists() else {}
-        self._network = load_lpips(trunk=alexnet_trunk(cache_root() / "lpips"))
+        self._network = load_lpips(trunk=alexnet_trunk(cache_root() / "lpips")).requires_grad_(False)
         self._frames: list | None = None
 
     def measure(self, computed: Sequence[int], rules: Sequence[object]) -> Score:

@@ -115,5 +115,8 @@ class DemoModel:
 
     def frames(self, latents: torch.Tensor) -> torch.Tensor:
         """Decoded frames, [frames, H, W, 3] from 0 to 1."""
-        frames = self.vae.decode(latents)
+        import torch
+
+        with torch.no_grad():
+            frames = self.vae.decode(latents)
         return frames.reshape(-1, *frames.shape[-3:]).clamp(0, 1)
