@@ -175,6 +175,7 @@ def test_chosen_steps_survive_a_copy_bypass_and_a_reload(custom):
     steps = custom["keyed"]["computed"]
     assert custom["pasted"] == {"nodes": 2, "steps": custom["redone"]["steps"], "family": "lemica-demo"}
     bypassed = custom["bypassed"]
+    assert bypassed["failure"] is None
     assert (bypassed["during"], bypassed["mode"], bypassed["reports"]) == (4, 0, 0), "a bypassed node does not run"
     with_steps(bypassed, steps)
     with_steps(custom["reloaded"], steps)
@@ -185,6 +186,10 @@ def test_a_node_that_went_into_a_subgraph_keeps_its_steps_and_shows_its_runs(cus
     with_steps(custom["inSubgraph"], steps)
     assert custom["subgraphRun"]["error"] is None and custom["subgraphRun"]["marked"]
     by_hand(custom["subgraphMeasured"], steps)
+
+
+def test_a_preset_that_the_subgraph_shows_outside_is_the_one_that_counts(custom):
+    shows_schedule(custom["promoted"], BUDGETS["fast"])
 
 
 def test_steps_that_do_not_fit_are_refused_before_and_in_a_run(custom):

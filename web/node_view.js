@@ -12,7 +12,7 @@ import {
 } from './plan.js'
 import { createPanel } from './run_panel.js'
 import { panelOf } from './run_view.js'
-import { isLinked, modelName, numberAt, samplerSteps } from './sampler.js'
+import { isLinked, modelName, samplerSteps, valueAt } from './sampler.js'
 import { formatSteps, toggled } from './strip.js'
 
 export const SETTINGS = ['preset', 'budget', 'schedule', 'rule', 'steps']
@@ -21,15 +21,9 @@ const DEFAULT_STEPS = 20
 /** @returns {import('./plan.js').Settings} */
 function settingsOf(node) {
   const [preset, budget, schedule, rule, chosen] = SETTINGS.map(
-    (name) => widgetOf(node, name)?.value
+    (name) => valueAt(node, name, app.rootGraph) ?? widgetOf(node, name)?.value
   )
-  return {
-    preset,
-    budget: numberAt(node, 'budget', app.rootGraph) ?? budget,
-    schedule,
-    rule,
-    chosen: String(chosen ?? '')
-  }
+  return { preset, budget, schedule, rule, chosen: String(chosen ?? '') }
 }
 
 /** Set widgets as one step of undo, without their callbacks: those are for changes by the user. */
@@ -107,7 +101,7 @@ export function createView(node) {
     // a budget is an order for a new schedule, whose steps replace those chosen by hand
     if (name === 'budget' || name === 'schedule')
       widgetOf(node, 'steps').value = ''
-    if (name === 'budget' && !isLinked(node, name))
+    if (name === 'budget' && !isLinked(node, 'budget') && !isLinked(node, 'preset'))
       widgetOf(node, 'preset').value = CUSTOM
     refresh()
   }

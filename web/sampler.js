@@ -87,19 +87,25 @@ const inputOf = (node, name) =>
 export const isLinked = (node, name) => inputOf(node, name)?.link != null
 
 /**
- * The whole number in a widget, or in whatever is linked to it.
+ * The value of a widget, or of whatever is linked to it: a node with a value of that kind, or the widget by which a
+ * subgraph shows this one.
  * @param {object} node
  * @param {string} name
  * @param {object} root the outermost graph
- * @returns {number | null}
  */
-export function numberAt(node, name, root) {
+export function valueAt(node, name, root) {
+  const own = widgetOf(node, name)?.value
   const feeder = feederOf(node, inputOf(node, name), root)
-  const value = !feeder
-    ? widgetOf(node, name)?.value
-    : feeder.input
-      ? widgetOf(feeder.node, feeder.input.widget?.name ?? feeder.input.name)?.value
-      : feeder.node.widgets?.find(({ value }) => Number.isInteger(value))?.value
+  if (!feeder) return own
+  if (feeder.input)
+    return widgetOf(feeder.node, feeder.input.widget?.name ?? feeder.input.name)?.value
+  const fits =
+    typeof own === 'string' ? (value) => typeof value === 'string' : Number.isInteger
+  return feeder.node.widgets?.find(({ value }) => fits(value))?.value
+}
+
+function numberAt(node, name, root) {
+  const value = valueAt(node, name, root)
   return Number.isInteger(value) ? value : null
 }
 

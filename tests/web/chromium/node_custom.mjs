@@ -4,32 +4,57 @@ import {
   cell, demo, measured, next, picture, planned, run, saved, shown, state, strip, values
 } from './node.mjs'
 
+/**
+ * Does something on the page with the LeMiCa node of the graph that is shown.
+ * @param {(app: any, node: any) => any} work knows nothing but its arguments
+ */
 const change = (page, work) =>
-  page.evaluate((work) => {
-    const { app } = window
-    const node = app.canvas.graph._nodes.find(({ type }) => type === 'LeMiCa')
-    return new Function('app', 'node', work)(app, node)
-  }, work)
+  page.evaluate(`(${work})(app, app.canvas.graph._nodes.find(({ type }) => type === 'LeMiCa'))`)
 
-const COPY = `
+function copy(app, node) {
   app.canvas.select(node)
   app.canvas.copyToClipboard([node])
-  app.canvas.pasteFromClipboard()`
+  app.canvas.pasteFromClipboard()
+}
 
-const COPIED = `
+/** What the copy has; it goes again. */
+function copied(app) {
   const nodes = app.graph._nodes.filter(({ type }) => type === 'LeMiCa')
-  const copy = nodes[nodes.length - 1]
-  const { value } = copy.widgets.find(({ name }) => name === 'steps')
-  const { family } = copy.properties.lemica
-  app.graph.remove(copy)
-  return { nodes: nodes.length, steps: value, family }`
+  const last = nodes[nodes.length - 1]
+  const { value } = last.widgets.find(({ name }) => name === 'steps')
+  const { family } = last.properties.lemica
+  app.graph.remove(last)
+  return { nodes: nodes.length, steps: value, family }
+}
 
-const ENTER = `
+function intoSubgraph(app, node) {
   app.graph.convertToSubgraph(new Set([node]))
-  app.canvas.setGraph(app.graph._nodes.find(({ subgraph }) => subgraph).subgraph)`
+  app.canvas.setGraph(app.graph._nodes.find(({ subgraph }) => subgraph).subgraph)
+}
+
+/** Shows the preset on the subgraph's own node, and sets it to fast there. */
+function promotePreset(app, node) {
+  const outer = app.rootGraph._nodes.find(({ subgraph }) => subgraph)
+  const input = outer.subgraph.addInput('preset', 'COMBO')
+  input.connect(node.inputs.find(({ widget }) => widget?.name === 'preset'), node)
+  const shown = outer.widgets.find(({ name }) => name === 'preset')
+  shown.value = 'fast'
+  shown.callback?.('fast')
+}
+
+function chooseTooManySteps(app, node) {
+  const set = (name, value) => {
+    node.widgets.find((one) => one.name === name).value = value
+  }
+  set('preset', 'custom')
+  set('steps', '0, 3, 90')
+  node.onConfigure()
+}
+
+const modeOf = (app, node) => node.mode
 
 async function toggleBypass(page) {
-  await change(page, 'app.canvas.select(node)')
+  await change(page, (app, node) => app.canvas.select(node))
   await page.locator('canvas').first().focus()
   await page.keyboard.press('Control+b')
   await page.waitForTimeout(300)
@@ -42,12 +67,12 @@ async function bypassed(page) {
     window.app.api.addEventListener('lemica.run', () => { window.lemicaReports += 1 })
   })
   await toggleBypass(page)
-  const { error } = await run(page)
-  const told = { error, ...(await state(page)), 
-    during: await change(page, 'return node.mode'),
-    reports: await page.evaluate(() => window.lemicaReports) }
+  const during = await change(page, modeOf)
+  const { error: failure } = await run(page)
+  const shown = await state(page)
+  const reports = await page.evaluate(() => window.lemicaReports)
   await toggleBypass(page)
-  return { ...told, mode: await change(page, 'return node.mode') }
+  return { ...shown, failure, during, reports, mode: await change(page, modeOf) }
 }
 
 await onPage(async (page) => {
@@ -89,9 +114,9 @@ await onPage(async (page) => {
   found.saved = await saved(page)
   found.run = await run(page)
   found.measured = await measured(page)
-  await change(page, COPY)
+  await change(page, copy)
   await page.waitForTimeout(1000)
-  found.pasted = await change(page, COPIED)
+  found.pasted = await change(page, copied)
   found.bypassed = await bypassed(page)
 
   await page.waitForTimeout(3000)
@@ -101,18 +126,18 @@ await onPage(async (page) => {
     ...(await shown(page, 'the strip after a reload', (now) => now.cells === 30)),
     ...(await values(page))
   }
-  await change(page, ENTER)
+  await change(page, intoSubgraph)
   await page.waitForTimeout(1500)
   found.inSubgraph = await state(page)
   found.subgraphRun = await run(page)
   found.subgraphMeasured = await measured(page)
+  await change(page, promotePreset)
+  await page.mouse.click(1300, 900)
+  found.promoted = await planned(page, 10)
 
   await load(page, demo())
   await focusOn(page, 'LeMiCa', 1.2, 200, 150)
-  await change(page, `node.widgets.find(({ name }) => name === 'preset').value = 'custom'
-    node.widgets.find(({ name }) => name === 'steps').value = '0, 3, 90'
-    app.canvas.emitAfterChange()
-    node.onConfigure()`)
+  await change(page, chooseTooManySteps)
   found.refused = await shown(page, 'an error', (now) => now.error !== '')
   found.refusedRun = await queue(page)
   await page.locator('.lemica-reset').click()
