@@ -113,8 +113,8 @@ def test_every_model_file_has_a_name_an_address_and_the_folder_of_its_loader(ser
         assert chosen and [file["name"] for file in models] == chosen
         for file in models:
             assert set(file) == {"name", "url", "directory"}
-            name = re.escape(file["name"])
-            assert re.fullmatch(rf"https://huggingface\.co/[\w./-]+/resolve/main/[\w./-]*{name}", file["url"])
+            address = r"https://huggingface\.co/[\w.-]+/[\w.-]+/resolve/main/([\w.-]+/)*" + re.escape(file["name"])
+            assert re.fullmatch(address, file["url"])
             assert file["directory"] == FOLDERS[node["type"]] and file["directory"] in folders
             assert f"({file['url']})" in notes_of(workflow) and f"── {file['name']}\n" in notes_of(workflow)
 

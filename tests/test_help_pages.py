@@ -18,8 +18,6 @@ SECTIONS = {
     "en": ("Inputs", "How to choose", "Example", "Outputs", "Limits"),
     "zh": ("输入", "如何选择", "示例", "输出", "限制"),
 }
-WIDEST = 120
-"""Characters in a line of a page."""
 
 
 def texts(locale: str, node_id: str) -> dict:
@@ -77,10 +75,8 @@ def test_a_translated_page_has_the_parts_of_the_english_one(locale, node_id):
 
 @pytest.mark.parametrize("node_id", NODES)
 def test_a_page_names_only_workflows_that_exist(node_id):
-    text = page("en", node_id)
-    named = set(re.findall(r"\*([a-z_.\d]+_[a-z_.\d]+)\*", text))
+    named = set(re.findall(r"(?<!\*)\*([a-z_.\d]+_[a-z_.\d]+)\*(?!\*)", page("en", node_id)))
     assert named <= WORKFLOWS
-    assert max(map(len, text.splitlines())) <= WIDEST
 
 
 def test_the_page_of_lemica_names_every_family_that_has_residual_rules(comfy):
