@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """End by SIGTERM as by Ctrl-C, so that fixtures end, and with them the server."""
+    """Cases take as long as the machine takes. SIGTERM ends as Ctrl-C does, so that fixtures end, and the server."""
+    from hypothesis import HealthCheck, settings
     from lemica.workflows.environment import stop_once
 
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
     signal.signal(signal.SIGTERM, stop_once)
 
 
