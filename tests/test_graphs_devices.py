@@ -43,7 +43,7 @@ def wan(tiny_wan, monkeypatch):
 def on_both(model):
     from comfy.multigpu import create_multigpu_deepclones
 
-    return create_multigpu_deepclones(model, 2, reuse_loaded=True)
+    return create_multigpu_deepclones(model, 2)
 
 
 class Threads:
