@@ -14,7 +14,7 @@ from aiohttp import web
 from ..calibration import GraphError, InfeasibleError, SolverError
 from ..calibration.store import CalibrationTakenError, UnknownCalibrationError
 from ..schedules import ScheduleError
-from ..schedules.schedule import is_count
+from ..schedules.schedule import is_count, shown
 from ..schedules.store import MAX_BYTES, NameTakenError, UnknownNameError
 
 logger = logging.getLogger("LeMiCa")
@@ -125,10 +125,7 @@ def checked_name(key: str, value: object) -> str:
 
 def short(value: object) -> str:
     """A value as an error shows it."""
-    if value is None:
-        return "missing"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return "missing" if value is None else shown(value)
 
 
 def by_query(work: Callable[[Mapping[str, str]], object]) -> Handler:
