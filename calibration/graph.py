@@ -139,7 +139,7 @@ class ErrorGraph:
             mine, others = getattr(self, what), getattr(other, what)
             if mine != others:
                 raise GraphError(
-                    f"These error graphs differ in {what}, {shown(mine)} and {shown(others)}: they cannot be merged."
+                    f"These error graphs differ in {what}, {str(mine)[:200]} and {str(others)[:200]}: they cannot be merged."
                 )
         if not same_grid(self.sigmas, other.sigmas):
             raise GraphError(
@@ -361,6 +361,8 @@ def _check_fields(data: object, names: tuple[str, ...], what: str) -> dict[str, 
 
 
 def _plain_copy(data: object, what: str) -> dict[str, object]:
+    if not isinstance(data, Mapping):
+        raise GraphError(f"{what} is {type(data).__name__}: give an object with plain JSON values.")
     try:
         return plain_copy(data, what)
     except ScheduleError as error:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, TypeVar
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ..calibration import GraphError, InfeasibleError, SolverError
 from ..calibration.store import CalibrationTakenError, UnknownCalibrationError
@@ -202,7 +203,7 @@ async def _file(request: web.Request) -> web.FileField:
         file = (await request.post()).get("file")
     except web.HTTPRequestEntityTooLarge:
         raise TooLargeError(f"The file is too large: this server takes {request.client_max_size} bytes.") from None
-    except (ValueError, web.HTTPException) as error:
+    except (ValueError, LookupError, RuntimeError, HttpProcessingError, web.HTTPException) as error:
         raise RequestError(f"The form is broken ({error}): send it again.") from None
     if not isinstance(file, web.FileField):
         raise RequestError("The form has no file in the field 'file': choose one.")

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LINK = "it is a link out of its directory: copy the file here instead."
+LINK = "it is a link out of the directory: copy the file here instead."
 
 Stamp = tuple[int, int, int]
 """Tells one version of a file from the next. Time and size may stay the same; a file that replaces another has a number

@@ -146,7 +146,7 @@ class Schedule:
         check_schema(data)
         unknown = sorted(str(key) for key in data.keys() - set(_FIELDS))
         if unknown:
-            raise ScheduleError(f"Unknown fields {shown(', '.join(unknown))}: a schedule has {', '.join(_FIELDS)}.")
+            raise ScheduleError(f"Unknown fields {', '.join(unknown)[:200]}: a schedule has {', '.join(_FIELDS)}.")
         missing = [key for key in _FIELDS[:7] if key not in data]
         if missing:
             raise ScheduleError(f"The schedule lacks {', '.join(missing)}.")
