@@ -92,7 +92,7 @@ def keeping_account() -> Iterator[Callable[[], int]]:
         Placement.put, Trajectory.put_outputs = put, outputs
 
 
-@pytest.mark.parametrize("fault", ["interrupt", "memory", "device memory"])
+@pytest.mark.parametrize("fault", ["interrupt", "device memory"])
 @pytest.mark.parametrize("rule", RULES)
 def test_a_run_that_fails_at_any_call_leaves_nothing_and_the_next_is_right(graphs, tiny_wan, wan, rule, fault):
     reports, error = [], faults()[fault]
@@ -135,16 +135,16 @@ def test_a_calibration_that_fails_at_any_call_leaves_nothing_and_goes_on_to_the_
         whole = make_job(tiny_wan, wan, tmp_path / "whole").run()
     evaluations = len(calls)
     assert evaluations > 15
-    for call in range(evaluations):
+    for call in range(evaluations) if fault == "memory" else range(0, evaluations, 3):
         job = make_job(tiny_wan, wan, tmp_path / f"failed{call}")
         with keeping_account() as alive, failing(wan, call, error) as calls:
             with pytest.raises(error, match="made to fail"):
                 job.run()
             assert len(calls) == call + 1, "it is not tried again"
             assert alive() == 0, "though the job itself is still there"
-            if call % 5 == 0:
+            if call == 0:  # when nothing is kept yet
                 make_job(tiny_wan, wan, tmp_path / f"other{call}").run()
-        if call % 3 == 0:
+        if call % 6 == 0:
             result = make_job(tiny_wan, wan, tmp_path / f"failed{call}").run()
             assert np.array_equal(result.graph.errors, whole.graph.errors)
             assert result.outcomes[2].errors == whole.outcomes[2].errors
