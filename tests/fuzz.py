@@ -174,7 +174,8 @@ class Requests:
         stream = streams.StreamReader(mock.Mock(_reading_paused=False), 1 << 20, loop=self._loop)
         stream.feed_data(content)
         stream.feed_eof()
-        request = make_mocked_request("POST", "/lemica/import", headers, payload=stream, client_max_size=100 << 20, loop=self._loop)
+        limits = {"client_max_size": 100 << 20, "loop": self._loop}
+        request = make_mocked_request("POST", "/lemica/import", headers, payload=stream, **limits)
         self._check("import", request)
 
     def _check(self, route: str, request: object) -> None:
@@ -246,7 +247,8 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
         try:
             job.path.mkdir(parents=True)
             known = {"schema": 1, "identity": identity}
-            (job.path / "job.json").write_bytes(cases.as_json(draw, known) if draw.random() < 0.3 else json.dumps(known).encode())
+            text = cases.as_json(draw, known) if draw.random() < 0.3 else json.dumps(known).encode()
+            (job.path / "job.json").write_bytes(text)
             if draw.random() < 0.3:
                 (job.path / "paths.json").write_bytes(cases.as_json(draw, {"0,2|output hold": {"0123": 0.5}}))
             (job.path / f"sample-{draw.randrange(3)}.safetensors").write_bytes(cases.sample_file(draw, 3))
@@ -284,7 +286,8 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
             ground.reset(always=False)
             body = dict(BODIES[route])
             if route == "save":
-                body |= {"schedule": schedule()} if draw.random() < 0.5 else {**BODIES["solve"], "schedule": None, "preset": "fast"}
+                solved = {**BODIES["solve"], "schedule": None, "preset": "fast"}
+                body |= {"schedule": schedule()} if draw.random() < 0.5 else solved
             if route == "rename" and draw.random() < 0.5:
                 body |= {"kind": "calibration", "old": "measured"}
             requests.body(route, cases.as_json(draw, body))
@@ -381,8 +384,10 @@ def main() -> int:
             begin = time.monotonic()
             said = fuzz(target, name, iter(range(arguments.seed, arguments.seed + arguments.cases)), watch)
             ends = ", ".join(f"{count} {end}" for end, count in said.ends.most_common())
-            print(f"{name}: {said.cases} cases in {time.monotonic() - begin:.0f} s, {ends}; slowest {said.slowest:.2f} s, grown by "
-                  f"{said.grown >> 20} MiB, {len(said.failures)} failures", flush=True)
+            print(
+                f"{name}: {said.cases} cases in {time.monotonic() - begin:.0f} s, {ends}; slowest {said.slowest:.2f} s, "
+                f"grown by {said.grown >> 20} MiB, {len(said.failures)} failures", flush=True,
+            )
             for failure in said.failures[:5]:
                 print(failure, flush=True)
             failed += bool(said.failures)

@@ -18,7 +18,10 @@ TEXTS = [
     *ODD_NAMES, "auto", "linked", "mine", "measured", "more", "output hold", "residual linear", "output", "exact", "minimax",
     "slow", "custom", "schedule", "calibration", "lemica-demo", "<script>", "{}", "__proto__", "\u202e", "a" * 121,
 ]
-RAW = [b"1e400", b"-1e999", b"NaN", b"-Infinity", b"9" * 5000, b"1" + b"0" * 300, b"[" * 2000, b'{"a":' * 2000, b"\xff", b"\x00", b'"\\ud800"']
+RAW = [
+    b"1e400", b"-1e999", b"NaN", b"-Infinity", b"9" * 5000, b"1" + b"0" * 300, b"[" * 2000, b'{"a":' * 2000, b"\xff", b"\x00",
+    b'"\\ud800"',
+]
 
 
 def value(draw: Random, depth: int = 0) -> object:
@@ -107,7 +110,8 @@ def as_json(draw: Random, data: object) -> bytes:
     if how < 0.2:
         return content.replace(b"1", draw.choice(RAW), 1)
     if how < 0.21:
-        return draw.choice([b"", b" ", b"\xef\xbb\xbf" + content, content.decode().encode("utf-16"), b"[" * 100_000, content * 2])
+        wide = content.decode().encode("utf-16")
+        return draw.choice([b"", b" ", b"\xef\xbb\xbf" + content, wide, b"[" * 100_000, content * 2])
     return content
 
 
@@ -124,7 +128,8 @@ DESCRIPTION = {
     "source": {"name": "measured"},
 }
 SEGMENTS = [
-    [-1, 0, 2, 0], [-1, 0, 3, 0], [-1, 1, 3, 0], [-1, 2, 5, 0], [-1, 3, 5, 0], [-1, 0, 2, 1], [0, 1, 3, 1], [0, 2, 4, 1], [1, 2, 4, 1],
+    [-1, 0, 2, 0], [-1, 0, 3, 0], [-1, 1, 3, 0], [-1, 2, 5, 0], [-1, 3, 5, 0],
+    [-1, 0, 2, 1], [0, 1, 3, 1], [0, 2, 4, 1], [1, 2, 4, 1],
 ]
 DTYPES = ["I32", "F64", "F32", "I64", "U8", "BOOL", "F16", "BF16", "F8_E4M3", "U64", "X", 3]
 
@@ -147,7 +152,9 @@ def tensors_file(draw: Random, metadata: dict[str, object], arrays: dict[str, np
     elif how < 0.15:
         header = changed(draw, header)
     text = json.dumps(header).encode() if how >= 0.05 else as_json(draw, header)
-    length = len(text) if draw.random() > 0.03 else draw.choice([0, 1, len(text) - 1, len(text) + 1, 2**63, 2**64 - 1, 100_000_001])
+    length = len(text)
+    if draw.random() < 0.03:
+        length = draw.choice([0, 1, length - 1, length + 1, 2**63, 2**64 - 1, 100_000_001])
     content = struct.pack("<Q", length) + text + body
     return cut(draw, content) if draw.random() < 0.05 else content
 
@@ -174,7 +181,8 @@ def graph_file(draw: Random) -> bytes:
 def sample_file(draw: Random, edges: int) -> bytes:
     """What a job has of one sample, or nearly that."""
     about = {"schema": 1, "prompt": "a cat", "seed": 1, "conds": "0123", "sketch": [0.5, 1.0]}
-    deltas, replayed = (np.array([draw.choice([0.5, np.nan, 0.0, 1e308, -1.0, np.inf]) for _ in range(edges)]) for _ in range(2))
+    errors = [0.5, np.nan, 0.0, 1e308, -1.0, np.inf]
+    deltas, replayed = (np.array([draw.choice(errors) for _ in range(edges)]) for _ in range(2))
     metadata = {"lemica_sample": as_json(draw, about).decode(errors="surrogateescape")}
     return tensors_file(draw, metadata, {"deltas": deltas, "replayed": replayed})
 
@@ -199,8 +207,8 @@ def upload(draw: Random) -> tuple[bytes, dict[str, str]]:
         body = cut(draw, body)
     if draw.random() < 0.05:
         headers = {"Content-Type": draw.choice([
-            "application/json", "multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=" + "x" * 99,
-            "application/x-www-form-urlencoded", "text/plain; charset=x",
+            "application/json", "multipart/form-data", "multipart/form-data; boundary=",
+            "multipart/form-data; boundary=" + "x" * 99, "application/x-www-form-urlencoded", "text/plain; charset=x",
         ])}
     return body, headers
 

@@ -110,8 +110,8 @@ def fill(folder: Path, schedules: int) -> None:
     sigmas, rule = nominal_sigmas(5.0, 50), Rule("output", "hold")
     for number in range(schedules):
         made = Schedule(
-            name=f"family/{number} schedule", family="lemica-demo", steps=50, computed=tuple(range(0, 50, 3)), rules=(rule,) * 17,
-            origin="custom", sigmas=sigmas, source={"number": number},
+            name=f"family/{number} schedule", family="lemica-demo", steps=50, computed=tuple(range(0, 50, 3)),
+            rules=(rule,) * 17, origin="custom", sigmas=sigmas, source={"number": number},
         )
         (folder / file_name(made.name)).write_text(dump_json(made.to_json()))
 

@@ -64,7 +64,7 @@ def tab(server, seed: int, requests: int) -> list[Answer]:
         content = json.dumps({"schema": 1, "name": name, **schedule()}).encode()
         answers.append(draw.choice([
             lambda: post(server, "solve", {"calibration": "measured", "budget": draw.randrange(1, 7), "curve": True}),
-            lambda: post(server, "save", {"schedule": schedule(source={"seed": seed}), "name": name, "replace": draw.random() < 0.5}),
+            lambda: post(server, "save", {"schedule": schedule(source={"seed": seed}), "name": name, "replace": seed % 2 == 0}),
             lambda: post(server, "save", {"calibration": "measured", "budget": 3, "name": name}),
             lambda: post(server, "rename", {"kind": kind, "old": name, "new": other}),
             lambda: post(server, "merge", {"first": "measured", "second": "more", "name": name}),

@@ -1,4 +1,4 @@
-"""Interrupts and memory that runs out, at every model call of a run and of a calibration: nothing stays, the next one is right."""
+"""Interrupts and memory that runs out, at every model call of a run and a calibration: nothing stays, the next is right."""
 
 from __future__ import annotations
 
