@@ -35,6 +35,9 @@ MOST_MEMORY = 2 << 30
 """By how much the process may grow."""
 
 LONGEST_ERROR = 20_000
+TELL = 5000
+"""After so many cases the command says where it stands."""
+
 SECRET = "what-is-outside"
 
 BODIES: dict[str, dict[str, object]] = {
@@ -96,7 +99,8 @@ class Watch:
             if isinstance(path, bytes | str | os.PathLike):
                 # A relative path goes by the descriptor of a folder, as removing a tree does; the pack has only whole ones.
                 where = os.path.join(self.inside[0], os.fsdecode(path))
-                if not where.startswith(self.inside) and not where.endswith((".py", ".pyc", ".so")):
+                code = where.endswith((".py", ".pyc", ".so")) or f"{os.sep}.hypothesis{os.sep}" in where
+                if not where.startswith(self.inside) and not code:
                     self.outside.append(f"{event} {where}")
 
 
@@ -315,6 +319,8 @@ def fuzz(target: Callable[[Random], None], name: str, seeds: Iterator[object], w
 
     said, before = Said(), memory()
     for seed in seeds:
+        if said.cases and said.cases % TELL == 0:
+            print(f"  {name}: {said.cases} cases, {len(said.failures)} failures", flush=True)
         draw = seed if isinstance(seed, Random) else Random(f"{name} {seed}")
         begin, end, watch.outside = time.perf_counter(), "accepted", []
         watch.on = True
