@@ -20,7 +20,7 @@ from ..schedules.schedule import MAX_NAME
 from ..schedules.select import few_steps_note
 from .graph import ErrorGraph, GraphError
 from .regrid import regrid
-from .solver import InfeasibleError, solve
+from .solver import SolverError, solve
 from .store import Calibrations
 
 SHORTEST_REACH = 8
@@ -59,7 +59,7 @@ def choose(
         if known or _same_file(graph.model, match.identity):
             try:
                 return _solution(found, graph, tuple(sigmas), wanted, rule)
-            except (GraphError, InfeasibleError) as error:
+            except (GraphError, SolverError) as error:
                 left_out.append(f"calibration {found} does not fit: {str(error).rstrip('.')}")
     return replace(selection, note="; ".join([*left_out[:1], selection.note]))
 
@@ -86,7 +86,7 @@ def _solution(
 
     Raises:
         GraphError: the rule was not measured, or the graph does not reach as far as the sigmas.
-        InfeasibleError: no path has this budget.
+        SolverError: no path has this budget, or there is too much to solve.
     """
     if rule not in (None, *graph.rules):
         raise GraphError(f"it has not measured {rule}")

@@ -46,12 +46,12 @@ def replayed_edges(segments: np.ndarray, steps: int, rules: Sequence[Rule], mode
         ends = np.unique(ends[np.linspace(0, len(ends) - 1, QUICK_ENDS).round().astype(int)])
     half = (lengths.max(initial=2) + 1) // 2
     chosen = []
-    for place in ends.tolist():
-        for target in dict.fromkeys(one.target for one in rules):
-            kind = next(index for index, one in enumerate(rules) if one.target == target)
-            found = np.flatnonzero(own & (end == place) & (rule == kind))
-            chosen += found[np.argsort(np.abs(lengths[found] - half), kind="stable")][:1].tolist()
-    return np.array(sorted(chosen), dtype=np.int64)
+    for target in dict.fromkeys(one.target for one in rules):
+        kind = next(index for index, one in enumerate(rules) if one.target == target)
+        found = np.flatnonzero(own & np.isin(end, ends) & (rule == kind))
+        found = found[np.lexsort((found, np.abs(lengths[found] - half), end[found]))]
+        chosen.append(found[np.unique(end[found], return_index=True)[1]])
+    return np.sort(np.concatenate(chosen))
 
 
 def errors_of(

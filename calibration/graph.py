@@ -14,10 +14,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from ..schedules.atomic import write_atomically
+from ..schedules.atomic import write_changed
 from ..schedules.grid import same_grid
 from ..schedules.match import ModelIdentity
-from ..schedules.schedule import Rule, ScheduleError, check_name, check_sigmas, is_count
+from ..schedules.schedule import Rule, ScheduleError, check_name, check_sigmas, is_count, plain_copy, shown
 from .solver import Edge
 
 SCHEMA = 1
@@ -26,6 +26,8 @@ METRICS = ("l1", "l2", "lpips")
 MAX_BYTES = 1 << 28
 MAX_DESCRIPTION = 1 << 24
 MAX_PROMPT = 20_000
+MAX_EDGES = 1 << 20
+"""Of a graph: as many as can be solved, listed and merged in the memory of a small machine."""
 
 _KEY = "lemica_error_graph"
 _FIELDS = ("schema", "family", "model", "sigmas", "mode", "metric", "rules", "samples", "setup", "source")
@@ -46,7 +48,7 @@ class Sample:
         if not isinstance(self.prompt, str) or len(self.prompt) > MAX_PROMPT:
             raise GraphError(f"A sample's prompt is a text of up to {MAX_PROMPT} characters: shorten it.")
         if not is_count(self.seed) or not 0 <= self.seed < 1 << 64:
-            raise GraphError(f"The seed of a sample is {self.seed!r}: give a whole number from 0 to 2**64 - 1.")
+            raise GraphError(f"The seed of a sample is {shown(self.seed)}: give a whole number from 0 to 2**64 - 1.")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,10 +78,10 @@ class ErrorGraph:
     def __post_init__(self) -> None:
         check_name(self.family, "family")
         if not isinstance(self.model, ModelIdentity):
-            raise GraphError(f"model is {self.model!r}: give the ModelIdentity of the calibrated model.")
+            raise GraphError(f"model is {shown(self.model)}: give the ModelIdentity of the calibrated model.")
         for what, value, choices in (("mode", self.mode, MODES), ("metric", self.metric, METRICS)):
             if value not in choices:
-                raise GraphError(f"{what} is {value!r}: choose one of {', '.join(choices)}.")
+                raise GraphError(f"{what} is {shown(value)}: choose one of {', '.join(choices)}.")
         for what, values, kind in (("rules", self.rules, Rule), ("samples", self.samples, Sample)):
             if not isinstance(values, tuple | list) or not values or not all(isinstance(v, kind) for v in values):
                 raise GraphError(f"{what} has to hold one {kind.__name__} or more.")
@@ -136,7 +138,9 @@ class ErrorGraph:
         for what in ("family", "model", "mode", "metric", "setup"):
             mine, others = getattr(self, what), getattr(other, what)
             if mine != others:
-                raise GraphError(f"These error graphs differ in {what}, {mine} and {others}: they cannot be merged.")
+                raise GraphError(
+                    f"These error graphs differ in {what}, {str(mine)[:200]} and {str(others)[:200]}: they cannot be merged."
+                )
         if not same_grid(self.sigmas, other.sigmas):
             raise GraphError(
                 f"These error graphs are of {self.steps} and {other.steps} steps on different sigmas: calibrate both on "
@@ -185,7 +189,7 @@ class ErrorGraph:
                 f"and {MAX_DESCRIPTION} can be read again. Take fewer samples."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
+        write_changed(path, content)
 
     @classmethod
     def load(cls, path: Path) -> ErrorGraph:
@@ -244,14 +248,29 @@ def all_segments(steps: int, longest: int, rules: Sequence[Rule]) -> np.ndarray:
     """Every segment of up to ``longest`` steps for every rule, as rows for ``ErrorGraph.segments``.
 
     Rules with a slope get the second order: a row for every computed step within ``longest`` before the segment.
+    GraphError for more than a graph may have.
     """
-    rows = []
+    count = sum(
+        max(min(longest, steps - start) - 1, 0) * (min(start, longest) if rule.slope and start else 1)
+        for rule in rules for start in range(steps)
+    )
+    check_edges(count)
+    rows = [np.empty((0, 4), dtype=np.int32)]
     for place, rule in enumerate(rules):
         for start in range(steps):
-            befores = range(max(start - longest, 0), start) if rule.slope and start else (-1,)
-            ends = range(start + 2, min(start + longest, steps) + 1)
-            rows += [(before, start, end, place) for end in ends for before in befores]
-    return np.array(rows, dtype=np.int32).reshape(-1, 4)
+            ends = np.arange(start + 2, min(start + longest, steps) + 1, dtype=np.int32)
+            befores = np.arange(max(start - longest, 0), start, dtype=np.int32)
+            if not rule.slope or not start:
+                befores = np.array([-1], dtype=np.int32)
+            ends, befores = (one.ravel() for one in np.meshgrid(ends, befores, indexing="ij"))
+            rows.append(np.stack([befores, np.full_like(ends, start), ends, np.full_like(ends, place)], axis=1))
+    return np.concatenate(rows)
+
+
+def check_edges(count: int) -> None:
+    """GraphError for more segments than a graph may have."""
+    if count > MAX_EDGES:
+        raise GraphError(f"These are {count} segments, a graph takes {MAX_EDGES}: measure shorter ones, or fewer rules.")
 
 
 def _checked_segments(segments: np.ndarray, steps: int, rules: tuple[Rule, ...]) -> np.ndarray:
@@ -261,6 +280,7 @@ def _checked_segments(segments: np.ndarray, steps: int, rules: tuple[Rule, ...])
             f"segments are {segments.dtype} of shape {segments.shape}: give whole numbers in rows of before, start, end, "
             "place of the rule."
         )
+    check_edges(len(segments))
     before, start, end, place = (column.astype(np.int64) for column in segments.T)
     wrong = (start < 0) | (end < start + 2) | (end > steps) | (before < -1) | (before >= start) & (before >= 0)
     wrong |= (place < 0) | (place >= len(rules))
@@ -295,7 +315,7 @@ def _read(path: Path) -> tuple[object, np.ndarray, np.ndarray]:
                 raise GraphError(f"the description has {len(text)} characters: it takes at most {MAX_DESCRIPTION}.")
             types = {name: file.get_slice(name).get_dtype() for name in file.keys()}
             if types != {"segments": "I32", "errors": "F64"}:
-                raise GraphError(f"the file holds {types}: an error graph is segments, I32, and errors, F64.")
+                raise GraphError(f"the file holds {shown(types)}: an error graph is segments, I32, and errors, F64.")
             segments, errors = file.get_tensor("segments"), file.get_tensor("errors")
     except SafetensorError as error:
         raise GraphError(f"this is no safetensors file, or not all of one: {error}.") from None
@@ -315,7 +335,7 @@ def _parse(data: object) -> dict[str, object]:
         raise GraphError("the description is none of an error graph of LeMiCa.")
     if data["schema"] > SCHEMA:
         raise GraphError(
-            f"this file has schema {data['schema']}, this version of ComfyUI-LeMiCa reads up to {SCHEMA}: update the "
+            f"this file has schema {shown(data['schema'])}, this version of ComfyUI-LeMiCa reads up to {SCHEMA}: update the "
             "node pack."
         )
     _check_fields(data, _FIELDS, "the description")
@@ -323,11 +343,12 @@ def _parse(data: object) -> dict[str, object]:
         if not isinstance(data[name], list):
             raise GraphError(f"{name} is no list.")
     model = _check_fields(data["model"], ("model_class", "diffusion_model", "config", "file"), "model")
-    texts = (model["model_class"], model["diffusion_model"], model["file"] or "")
+    texts = (model["model_class"], model["diffusion_model"], "" if model["file"] is None else model["file"])
     if not all(isinstance(text, str) for text in texts) or not isinstance(model["config"], dict):
         raise GraphError("model does not name a model: give class, network, config and file.")
     samples = tuple(Sample(**_check_fields(sample, ("prompt", "seed"), "a sample")) for sample in data["samples"])
     rules = tuple(Rule.parse(text) for text in data["rules"])
+    model["config"] = _plain_copy(model["config"], "config")
     parsed = {**data, "model": ModelIdentity(**model), "samples": samples, "rules": rules}
     del parsed["schema"]
     return parsed
@@ -343,9 +364,9 @@ def _plain_copy(data: object, what: str) -> dict[str, object]:
     if not isinstance(data, Mapping):
         raise GraphError(f"{what} is {type(data).__name__}: give an object with plain JSON values.")
     try:
-        return json.loads(json.dumps(dict(data), allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise GraphError(f"{what} holds a value that JSON cannot: {error}.") from None
+        return plain_copy(data, what)
+    except ScheduleError as error:
+        raise GraphError(str(error)) from None
 
 
 def _refuse_constant(constant: str) -> NoReturn:

@@ -15,11 +15,14 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from ..schedules.atomic import write_atomically
+from ..schedules.atomic import remove_left, write_atomically
 from ..schedules.store import load_json
 from .graph import GraphError, Sample
 
 SCHEMA = 1
+MAX_BYTES = 64 << 20
+"""Of a sample's file: two numbers a segment, and what it is about."""
+
 _KEY = "lemica_sample"
 
 
@@ -64,6 +67,8 @@ class JobFolder:
         Raises:
             JobError: another process has it, or it holds a calibration with other settings.
         """
+        if self.path.is_symlink():
+            raise JobError(f"{self.path.name!r} is a link to another folder: give the calibration another name.")
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
@@ -74,10 +79,11 @@ class JobFolder:
                 "another name."
             ) from None
         self._lock = lock
+        remove_left(self.path, 0)
         try:
             self._check_identity()
             self._paths = self._read_paths()
-        except JobError:
+        except BaseException:
             self.close()
             raise
 
@@ -107,7 +113,7 @@ class JobFolder:
             "sketch": measured.sketch,
         }
         content = to_bytes({"deltas": measured.deltas, "replayed": measured.replayed}, {_KEY: json.dumps(about)})
-        write_atomically(self._file(measured.sample, measured.conds), content)
+        self._write(self._file(measured.sample, measured.conds), content)
 
     def path_error(self, key: str, sample: Sample, conds: str) -> float | None:
         """The measured error of a whole path on a sample, or None."""
@@ -116,7 +122,14 @@ class JobFolder:
     def save_path_error(self, key: str, sample: Sample, conds: str, error: float) -> None:
         """Keep the measured error of a whole path on a sample."""
         self._paths.setdefault(key, {})[sample_id(sample, conds)] = error
-        write_atomically(self.path / "paths.json", json.dumps(self._paths, sort_keys=True).encode())
+        self._write(self.path / "paths.json", json.dumps(self._paths, sort_keys=True).encode())
+
+    def _write(self, file: Path, content: bytes) -> None:
+        """Write a file; a folder that somebody removed meanwhile is made anew, so that hours of a job are not lost."""
+        if not (self.path / "job.json").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._check_identity()
+        write_atomically(file, content)
 
     def _check_identity(self) -> None:
         file = self.path / "job.json"
@@ -145,7 +158,7 @@ class JobFolder:
             return {}
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise JobError(f"{file.parent.name}/{file.name} is broken ({error}): remove it to measure paths anew.") from None
         values = known.values() if isinstance(known, dict) else [None]
         if not all(isinstance(errors, dict) and all(map(_is_error, errors.values())) for errors in values):
@@ -157,14 +170,25 @@ class JobFolder:
 
     def _read(self, path: Path) -> Measured:
         try:
+            if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_BYTES:
+                raise GraphError(f"it is no regular file of up to {MAX_BYTES} bytes")
             with safe_open(path, framework="numpy") as file:
                 about = json.loads((file.metadata() or {}).get(_KEY, "null"))
                 deltas, replayed = file.get_tensor("deltas"), file.get_tensor("replayed")
-            if about["schema"] != SCHEMA or {deltas.shape, replayed.shape} != {(self.edges,)}:
+            if about["schema"] != SCHEMA:
+                raise GraphError(f"its schema is {about['schema']}, this version of ComfyUI-LeMiCa reads {SCHEMA}")
+            if {deltas.shape, replayed.shape} != {(self.edges,)}:
                 raise GraphError(f"it holds {len(deltas)} edges, this calibration has {self.edges}")
+            if {deltas.dtype, replayed.dtype} != {np.dtype(np.float64)}:
+                raise GraphError(f"it holds {deltas.dtype} and {replayed.dtype}, errors are float64")
+            if (np.isinf(deltas) | (deltas < 0) | np.isinf(replayed) | (replayed < 0)).any():
+                raise GraphError("an error is finite and 0 or more, or NaN when not measured")
+            sketch = [float(value) for value in about["sketch"]]
+            if not isinstance(about["conds"], str) or not 1 <= len(sketch) or not np.isfinite(sketch).all():
+                raise GraphError("its sketch or the name of its conds is none")
             sample = Sample(about["prompt"], about["seed"])
-            return Measured(sample, about["conds"], about["sketch"], deltas.copy(), replayed.copy())
-        except (SafetensorError, GraphError, KeyError, TypeError, ValueError) as error:
+            return Measured(sample, about["conds"], sketch, deltas.copy(), replayed.copy())
+        except (SafetensorError, GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise JobError(
                 f"{path.parent.name}/{path.name} is no sample of this calibration ({error}): move it away to measure that "
                 "sample again."
@@ -173,7 +197,8 @@ class JobFolder:
 
 def sample_id(sample: Sample, conds: str) -> str:
     """A short name for a sample, the same in every run."""
-    return hashlib.sha256(f"{sample.seed}\n{conds}\n{sample.prompt}".encode()).hexdigest()[:16]
+    text = f"{sample.seed}\n{conds}\n{sample.prompt}"
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def folder_name(name: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..schedules import Rule, Schedule
 from .graph import ErrorGraph
-from .solver import Constraints, InfeasibleError, solve
+from .solver import Constraints, SolverError, solve
 
 SMALLEST_GAIN = 0.02
 """A moved step has to bring the score down by this much: 2 % of the error, or 0.2 dB."""
@@ -134,7 +134,7 @@ def candidates(graph: ErrorGraph, budget: int, others: Sequence[Schedule] = ()) 
     def add(chosen: list, found: str, objective: str = "minimax") -> None:
         try:
             path = solve(chosen, graph.steps, budget, Constraints(), objective=objective)
-        except InfeasibleError:
+        except SolverError:  # none of this budget, or too many segments: the others are measured
             return
         schedule = path.to_schedule("path", "any", graph.sigmas)
         routes.append(Route(schedule.computed, schedule.rules, found))

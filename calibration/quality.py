@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import pickle
 import sys
 import urllib.parse
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from statistics import fmean
 
 import torch
@@ -134,8 +134,8 @@ def _fetch_trunk(model: str) -> Mapping[str, Tensor]:
     url = get_model_weights(model).DEFAULT.url
     file = Path(torch.hub.get_dir(), "checkpoints", Path(urllib.parse.urlparse(url).path).name)
     try:
-        return torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=False, check_hash=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no way there; a file cut short
+        return torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:  # no way there; a file cut short
         raise LpipsUnavailable(
             f"The trunk of LPIPS cannot be had ({error}). Fetch {url} by other means and put it at {file}."
         ) from error

@@ -28,7 +28,7 @@ import numpy as np
 from ..schedules import Rule
 from ..schedules.grid import position_of, same_grid
 from ..schedules.schedule import check_sigmas
-from .graph import ErrorGraph, GraphError
+from .graph import ErrorGraph, GraphError, check_edges
 
 STRETCH = 1.5
 """How many times longer than the longest one measured a segment may be; it takes what remains of the longest one."""
@@ -92,6 +92,11 @@ def _rows(positions: np.ndarray, reach: float, second: bool, longest: int | None
     """(before, start, end) of every segment of two steps or more that is no longer than ``reach`` old steps, [rows, 3]."""
     steps = len(positions) - 1
     most = steps if longest is None else longest
+    starts = np.arange(steps)
+    lasts = np.minimum(np.searchsorted(positions, positions[:-1] + reach, side="right") - 1, starts + most)
+    earliest = np.maximum(np.searchsorted(positions, positions[:-1] - reach), starts - most)
+    befores = np.maximum(starts - earliest, 1) if second else np.ones(steps)
+    check_edges(int((np.maximum(lasts - starts - 1, 0).astype(float) * befores).sum()))
     found = [np.empty((0, 3), dtype=np.int64)]
     for start in range(steps - 1):
         last = int(np.searchsorted(positions, positions[start] + reach, side="right")) - 1

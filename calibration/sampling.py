@@ -99,6 +99,7 @@ class Sampling:
                 callback=callback, disable_pbar=True, seed=self.sample.seed,
             )
         finally:
+            self._attached.new_run = None  # it holds what a replay recalls
             if self._attached.report is not None:
                 self.computed += len(self._attached.report.computed)
         parts = samples.unbind() if samples.is_nested else [samples]

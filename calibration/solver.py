@@ -16,11 +16,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..schedules.schedule import MAX_STEPS, Rule, Schedule, is_count
+from ..schedules.schedule import MAX_STEPS, Rule, Schedule, is_count, shown
 
 __all__ = ["OBJECTIVES", "Constraints", "Edge", "InfeasibleError", "Path", "SolverError", "solve", "sweep"]
 
 OBJECTIVES = ("minimax", "shortest")
+
+MAX_LABELS = 4 << 30
+"""The bytes that labels may take, as far as that can be told beforehand; they take about a third of it."""
+
+MAX_ADDED = 100 << 30
+"""The bytes of all labels that are added up, which is some ten seconds."""
 
 _HOLD = Rule("output", "hold")
 
@@ -209,7 +215,7 @@ def solve(
     """
     choices = _choices(edges, steps, constraints, objective)
     if not is_count(budget) or not 1 <= budget <= steps:
-        raise SolverError(f"The budget is {budget!r}: give a whole number from 1 to {steps}.")
+        raise SolverError(f"The budget is {shown(budget)}: give a whole number from 1 to {steps}.")
     best = _best(choices, budget)
     if budget in best[0][-1]:
         return _walk(best, budget)
@@ -339,6 +345,7 @@ def _best(choices: _Choices, most: int) -> list[dict[int, dict[int, _Choice]]]:
     steps = len(choices)
     spans = (choice.end - start for start, states in enumerate(choices) for found in states.values() for choice in found)
     longest = max(spans, default=1)
+    _check_size(choices, longest, most)
     labels = {steps: defaultdict(lambda: {0: 0})}  # {start: {before: {computed steps: label}}}
     best: list[dict[int, dict[int, _Choice]]] = [{} for _ in choices]
     for start in reversed(range(steps)):
@@ -359,6 +366,23 @@ def _best(choices: _Choices, most: int) -> list[dict[int, dict[int, _Choice]]]:
             best[start][before] = taken
         labels.pop(start + longest, None)  # no segment from an earlier step leads there
     return best
+
+
+def _check_size(choices: _Choices, longest: int, most: int) -> None:
+    """SolverError for a problem that would take the machine's memory, or minutes."""
+    steps = len(choices)
+    width = max((one.weight.bit_length() for states in choices for found in states.values() for one in found), default=0)
+    size = width // 8 + 100
+    states = [len(found) * min(steps - start, most) for start, found in enumerate(choices)]
+    held = max(sum(states[start : start + longest + 1]) for start in range(0, steps, max(longest // 2, 1)))
+    added = sum(
+        min(steps - one.end + 1, most) for states in choices for found in states.values() for one in found
+    )
+    if held * size > MAX_LABELS or added * (size + 1000) > MAX_ADDED:
+        raise SolverError(
+            f"This error graph of {steps} steps, with segments of up to {longest}, is too large to be solved: measure "
+            "shorter segments, or fewer steps."
+        )
 
 
 def _feasible(best: list[dict[int, dict[int, _Choice]]]) -> list[int]:
@@ -403,7 +427,7 @@ def _allowed(constraints: Constraints, steps: int) -> Callable[[int, int], bool]
         raise SolverError(f"first is {constraints.first!r}: give a number of steps from 1 to {steps}.")
     for step in (*constraints.fixed, *constraints.reused):
         if not is_count(step) or not 0 <= step < steps:
-            raise SolverError(f"There is no step {step!r} to fix or to reuse: the steps are 0 to {steps - 1}.")
+            raise SolverError(f"There is no step {shown(step)} to fix or to reuse: the steps are 0 to {steps - 1}.")
     for pair in constraints.forbidden:
         if len(pair) != 2 or not all(is_count(end) for end in pair) or not 0 <= pair[0] < pair[1] <= steps:
             raise SolverError(f"{pair!r} is no segment to forbid: give pairs (i, j) with 0 <= i < j <= {steps}.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -14,8 +15,10 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from ..schedules import ScheduleError
-from ..schedules.schedule import check_name
-from ..schedules.store import free_name
+from ..schedules.atomic import LEFT_SECONDS, remove_left
+from ..schedules.folder import Folder, Found, Stamp
+from ..schedules.schedule import MAX_NAME, check_name
+from ..schedules.store import free_name, unknown
 from .graph import ErrorGraph, GraphError
 from .job_folder import folder_name
 
@@ -23,7 +26,8 @@ logger = logging.getLogger("LeMiCa")
 
 SUFFIX = ".safetensors"
 
-_Stamp = tuple[int, int]
+IMPORT = ".import-"
+"""How the folder of a file that is being imported begins."""
 
 
 class UnknownCalibrationError(GraphError):
@@ -43,7 +47,7 @@ class Calibrations:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._read: dict[Path, tuple[_Stamp, tuple[str, ErrorGraph] | str]] = {}
+        self._folder = Folder(root, SUFFIX, _load)
 
     def names(self) -> list[str]:
         """The names of all readable calibrations, the newest first."""
@@ -67,7 +71,14 @@ class Calibrations:
 
     def problems(self) -> list[str]:
         """What is wrong with files in the directory, one line per file that was left out."""
-        return [read for _, read in self._files() if isinstance(read, str)]
+        return [
+            f"{found.path.name}: {found.problem or found.content}" for found in self._folder.files()
+            if found.problem or isinstance(found.content, str)
+        ]
+
+    def stamps(self) -> list[tuple[str, Stamp]]:
+        """Another list whenever one of the files is another."""
+        return self._folder.stamps()
 
     def save(self, name: str, graph: ErrorGraph) -> Path:
         """Write a calibration under a name, in place of an earlier one of that name; returns its file."""
@@ -76,12 +87,13 @@ class Calibrations:
         except ScheduleError as error:
             raise GraphError(str(error)) from None
         path = self.root / f"{folder_name(name)}{SUFFIX}"
+        self._remove_left()
         replace(graph, source={**graph.source, "name": name}).save(path)
         return path
 
     def delete(self, name: str) -> None:
         """Remove a finished calibration; GraphError when there is none. What a job measured stays in its folder."""
-        self.file(name).unlink()
+        self.file(name).unlink(missing_ok=True)
 
     def rename(self, old: str, new: str) -> None:
         """Give a calibration another name; written under the new name first, then removed under the old one.
@@ -97,7 +109,7 @@ class Calibrations:
         self.save(new, graph)
         if moves:
             folder.rename(target)
-        path.unlink()
+        path.unlink(missing_ok=True)
 
     def merge(self, first: str, second: str, name: str) -> None:
         """Save two calibrations as one more; GraphError where they do not go together."""
@@ -112,7 +124,7 @@ class Calibrations:
         one. ``taken``: names that are not to be used besides those of the calibrations. Raises GraphError, OSError.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.root, prefix=".import-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=IMPORT) as folder:
             path = Path(folder) / f"imported{SUFFIX}"
             with path.open("wb") as copy:
                 shutil.copyfileobj(file, copy)
@@ -120,9 +132,17 @@ class Calibrations:
                 graph = ErrorGraph.load(path)
             except GraphError as error:
                 raise GraphError(str(error).removeprefix(f"{path.name}: ")) from None
-        name = free_name(_name_of(graph, PurePath(label).stem.strip()), {*taken, *self.names()})
+        name = free_name(_name_of(graph, PurePath(label).stem), {*taken, *self.names()})
         self.save(name, graph)
         return name
+
+    def _remove_left(self) -> None:
+        """Remove what processes that were killed left: files that were being written, and imports."""
+        remove_left(self.root)
+        for folder in self.root.glob(f"{IMPORT}*"):
+            with suppress(OSError):
+                if time.time() - folder.lstat().st_mtime >= LEFT_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _check_free(self, name: str) -> None:
         if name in self.names():
@@ -132,37 +152,19 @@ class Calibrations:
         known = {name: (graph, path) for name, graph, path in self._all()}
         if name in known:
             return known[name]
-        near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
-        advice = f"did you mean {' or '.join(near)}?" if near else "run Calibrate LeMiCa to make one."
-        raise UnknownCalibrationError(f"There is no calibration {name!r}: {advice}")
+        raise UnknownCalibrationError(unknown("calibration", name, known, "run Calibrate LeMiCa to make one."))
 
     def _all(self) -> list[tuple[str, ErrorGraph, Path]]:
         found: dict[str, tuple[str, ErrorGraph, Path]] = {}
-        for path, read in self._files():
-            if not isinstance(read, str):
-                found.setdefault(read[0], (*read, path))
+        for file in self._files():
+            if not isinstance(file.content, str):
+                found.setdefault(file.content[0], (*file.content, file.path))
         return list(found.values())
 
-    def _files(self) -> list[tuple[Path, tuple[str, ErrorGraph] | str]]:
+    def _files(self) -> list[Found[tuple[str, ErrorGraph] | str]]:
         """Every file of the directory with its name and graph, or what is wrong with it, the newest first."""
-        if not self.root.is_dir():
-            return []
-        root = self.root.resolve()
-        stamped: list[tuple[int, int, Path]] = []
-        for path in self.root.glob(f"*{SUFFIX}"):
-            try:
-                if path.resolve().is_relative_to(root) and path.is_file():
-                    status = path.stat()
-                    stamped.append((status.st_mtime_ns, status.st_size, path))
-            except (OSError, RuntimeError):  # removed meanwhile, or a link in a loop
-                continue
-        files = []
-        for time, size, path in sorted(stamped, reverse=True):
-            known = self._read.get(path)
-            if known is None or known[0] != (time, size):
-                known = self._read[path] = ((time, size), _load(path))
-            files.append((path, known[1]))
-        return files
+        files = [found for found in self._folder.files() if found.content is not None]
+        return sorted(files, key=lambda found: (found.stamp, found.path.name), reverse=True)
 
 
 def _check_idle(folder: Path, name: str) -> None:
@@ -178,17 +180,18 @@ def _load(path: Path) -> tuple[str, ErrorGraph] | str:
     """Name and graph, or what is wrong with a file that cannot be used; this runs once per version of a file."""
     try:
         graph = ErrorGraph.load(path)
-    except (GraphError, OSError) as error:
+    except GraphError as error:
         logger.warning("calibration left out: %s", error)
-        return f"{path.name}: it cannot be read, {error.strerror}." if isinstance(error, OSError) else str(error)
+        return str(error).removeprefix(f"{path.name}: ")
     return _name_of(graph, path.stem), graph
 
 
-def _name_of(graph: ErrorGraph, otherwise: str) -> str:
-    """The name that the graph was saved under, or ``otherwise`` where it has none."""
+def _name_of(graph: ErrorGraph, stem: str) -> str:
+    """The name that the graph was saved under, or else the one of its file, as far as that can be a name."""
     name = graph.source.get("name")
     try:
         check_name(name, "name")
     except ScheduleError:
-        return otherwise
+        printable = "".join(letter if letter.isprintable() else "_" for letter in stem)
+        return printable.strip()[:MAX_NAME].strip() or "calibration"
     return name

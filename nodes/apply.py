@@ -173,9 +173,7 @@ class LeMiCa(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **inputs: object) -> str:
         """Changes when the library does, so that a new calibration is used from the next run on."""
-        schedules = [str(schedule.to_json()) for schedule in library().own()]
-        graphs = [f"{name} {graph.errors.tobytes()!r}" for name, graph in calibrations().all()]
-        return hashlib.sha256("\n".join([*schedules, *graphs]).encode()).hexdigest()
+        return hashlib.sha256(repr([library().stamps(), calibrations().stamps()]).encode()).hexdigest()
 
     @classmethod
     def execute(

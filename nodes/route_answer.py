@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, TypeVar
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ..calibration import GraphError, InfeasibleError, SolverError
 from ..calibration.store import CalibrationTakenError, UnknownCalibrationError
 from ..schedules import ScheduleError
-from ..schedules.schedule import is_count
+from ..schedules.schedule import is_count, shown
 from ..schedules.store import MAX_BYTES, NameTakenError, UnknownNameError
 
 logger = logging.getLogger("LeMiCa")
@@ -125,10 +126,7 @@ def checked_name(key: str, value: object) -> str:
 
 def short(value: object) -> str:
     """A value as an error shows it."""
-    if value is None:
-        return "missing"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return "missing" if value is None else shown(value)
 
 
 def by_query(work: Callable[[Mapping[str, str]], object]) -> Handler:
@@ -205,7 +203,7 @@ async def _file(request: web.Request) -> web.FileField:
         file = (await request.post()).get("file")
     except web.HTTPRequestEntityTooLarge:
         raise TooLargeError(f"The file is too large: this server takes {request.client_max_size} bytes.") from None
-    except (ValueError, web.HTTPException) as error:
+    except (ValueError, LookupError, RuntimeError, HttpProcessingError, web.HTTPException) as error:
         raise RequestError(f"The form is broken ({error}): send it again.") from None
     if not isinstance(file, web.FileField):
         raise RequestError("The form has no file in the field 'file': choose one.")

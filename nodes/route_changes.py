@@ -10,8 +10,10 @@ from threading import Lock
 from typing import TypeVar
 
 from aiohttp import web
+from filelock import FileLock, Timeout
 
 from ..calibration.graph import MAX_BYTES as MAX_GRAPH
+from ..calibration.job_folder import folder_name
 from ..calibration.solutions import solution
 from ..calibration.store import SUFFIX
 from ..schedules import PRESETS, Schedule, dump_json
@@ -31,16 +33,27 @@ RESERVED = (AUTO, LINKED)
 
 T = TypeVar("T")
 
+WAIT_SECONDS = 30
+"""How long a change waits for that of another ComfyUI."""
+
 _CHANGING = Lock()
 
 
 def one_at_a_time(change: Callable[[T], object]) -> Callable[[T], object]:
-    """Whether a name is free is asked before it is taken: no other change comes between the two."""
+    """Whether a name is free is asked before it is taken: no other change comes between the two.
+
+    Neither of this ComfyUI, nor of another one with the same user directory.
+    """
 
     @wraps(change)
     def locked(request: T) -> object:
-        with _CHANGING:
-            return change(request)
+        root = calibrations().root.parent
+        root.mkdir(parents=True, exist_ok=True)
+        try:
+            with _CHANGING, FileLock(root / ".lock", timeout=WAIT_SECONDS):
+                return change(request)
+        except Timeout:
+            raise TakenError("Another ComfyUI is changing schedules or calibrations: try again.") from None
 
     return locked
 
@@ -119,7 +132,7 @@ def export(query: Mapping[str, str]) -> web.StreamResponse:
         return web.Response(text=content, content_type="application/json", headers=_download(file_name(name)))
     if kind == "calibration":
         file = calibrations().file(name)
-        return web.FileResponse(file, headers=_download(f"{file.stem}{SUFFIX}"))
+        return web.FileResponse(file, headers=_download(f"{folder_name(name)}{SUFFIX}"))
     raise RequestError(f"kind is {short(kind)}: give one of {', '.join(KINDS)}.")
 
 

@@ -78,9 +78,7 @@ class LeMiCaSolve(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **inputs: object) -> str:
         """Changes when a calibration is made again under its name."""
-        files = sorted(calibrations().root.glob("*.safetensors"))
-        stamps = [f"{file.name} {file.stat().st_mtime_ns} {file.stat().st_size}" for file in files]
-        return hashlib.sha256("\n".join(stamps).encode()).hexdigest()
+        return hashlib.sha256(repr(calibrations().stamps()).encode()).hexdigest()
 
     @classmethod
     def execute(

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 SCHEMA = 1
 MAX_STEPS = 10_000
 MAX_NAME = 120
+MAX_DEPTH = 40
+"""Of provenance: objects and lists in each other."""
 TARGETS = ("output", "residual")
 SLOPES = {"hold": 0.0, "half": 0.5, "linear": 1.0}
 ORIGINS = ("calibrated", "published", "resampled", "estimated", "custom")
@@ -46,7 +48,7 @@ class Rule:
     def __post_init__(self) -> None:
         if self.target not in TARGETS or self.order not in SLOPES:
             raise ScheduleError(
-                f"Rule {self.target!r} {self.order!r} is unknown: choose one of {', '.join(TARGETS)} "
+                f"Rule {shown(self.target)} {shown(self.order)} is unknown: choose one of {', '.join(TARGETS)} "
                 f"followed by one of {', '.join(SLOPES)}, like 'output linear'."
             )
 
@@ -58,13 +60,18 @@ class Rule:
     @classmethod
     def parse(cls, text: str) -> Rule:
         """The rule that a text like ``output linear`` names; ``str(rule)`` gives the text back."""
+        if isinstance(text, str) and text in _RULES:
+            return _RULES[text]
         words = text.split() if isinstance(text, str) else ()
         if len(words) != 2:
-            raise ScheduleError(f"Rule {text!r} is not two words: write target and order, like 'residual hold'.")
+            raise ScheduleError(f"Rule {shown(text)} is not two words: write target and order, like 'residual hold'.")
         return cls(*words)
 
     def __str__(self) -> str:
         return f"{self.target} {self.order}"
+
+
+_RULES = {str(rule): rule for rule in (Rule(target, order) for target in TARGETS for order in SLOPES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +96,16 @@ class Schedule:
         check_name(self.name, "name")
         check_name(self.family, "family")
         if not is_count(self.steps) or not 1 <= self.steps <= MAX_STEPS:
-            raise ScheduleError(f"steps is {self.steps!r}: give a whole number from 1 to {MAX_STEPS}.")
+            raise ScheduleError(f"steps is {shown(self.steps)}: give a whole number from 1 to {MAX_STEPS}.")
         _check_computed(self.computed, self.steps)
         if not isinstance(self.rules, tuple | list) or not all(isinstance(rule, Rule) for rule in self.rules):
-            raise ScheduleError(f"rules is {self.rules!r}: give one Rule per computed step.")
+            raise ScheduleError(f"rules is {shown(self.rules)}: give one Rule per computed step.")
         if len(self.rules) != len(self.computed):
             raise ScheduleError(
                 f"{len(self.rules)} rules for {len(self.computed)} computed steps: give one rule per computed step."
             )
         if self.origin not in ORIGINS:
-            raise ScheduleError(f"origin is {self.origin!r}: choose one of {', '.join(ORIGINS)}.")
+            raise ScheduleError(f"origin is {shown(self.origin)}: choose one of {', '.join(ORIGINS)}.")
         object.__setattr__(self, "computed", tuple(self.computed))
         object.__setattr__(self, "rules", tuple(self.rules))
         if self.sigmas is not None:
@@ -106,7 +113,7 @@ class Schedule:
             if len(sigmas) != self.steps + 1:
                 raise ScheduleError(f"{len(sigmas)} sigmas for {self.steps} steps: give one more than there are steps.")
             object.__setattr__(self, "sigmas", sigmas)
-        object.__setattr__(self, "source", _plain_copy(self.source))
+        object.__setattr__(self, "source", plain_copy(self.source, "source"))
 
     @property
     def budget(self) -> int:
@@ -128,7 +135,7 @@ class Schedule:
             "rules": [str(rule) for rule in self.rules],
             "origin": self.origin,
             "sigmas": None if self.sigmas is None else list(self.sigmas),
-            "source": _plain_copy(self.source),
+            "source": plain_copy(self.source, "source"),
         }
 
     @classmethod
@@ -139,13 +146,13 @@ class Schedule:
         check_schema(data)
         unknown = sorted(str(key) for key in data.keys() - set(_FIELDS))
         if unknown:
-            raise ScheduleError(f"Unknown fields {', '.join(unknown)}: a schedule has {', '.join(_FIELDS)}.")
+            raise ScheduleError(f"Unknown fields {', '.join(unknown)[:200]}: a schedule has {', '.join(_FIELDS)}.")
         missing = [key for key in _FIELDS[:7] if key not in data]
         if missing:
             raise ScheduleError(f"The schedule lacks {', '.join(missing)}.")
         rules = data["rules"]
         if not isinstance(rules, list):
-            raise ScheduleError(f"rules is {rules!r}: give a list with one text per computed step.")
+            raise ScheduleError(f"rules is {shown(rules)}: give a list with one text per computed step.")
         return cls(
             name=data["name"],
             family=data["family"],
@@ -162,30 +169,30 @@ def check_schema(data: Mapping[str, object]) -> None:
     """ScheduleError unless ``schema`` is a version that this pack reads."""
     schema = data.get("schema")
     if not is_count(schema) or schema < 1:
-        raise ScheduleError(f"schema is {schema!r}: this is not a schedule file of LeMiCa.")
+        raise ScheduleError(f"schema is {shown(schema)}: this is not a schedule file of LeMiCa.")
     if schema > SCHEMA:
         raise ScheduleError(
-            f"This file has schema {schema}, this version of ComfyUI-LeMiCa reads up to {SCHEMA}: update the node pack."
+            f"This file has schema {shown(schema)}, this version of ComfyUI-LeMiCa reads up to {SCHEMA}: update the node pack."
         )
 
 
 def check_name(name: object, what: str) -> None:
     """ScheduleError unless ``name`` is 1 to 120 printable characters without spaces at its ends."""
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
-        raise ScheduleError(f"{what} is {_shorten(name)}: give a text of 1 to {MAX_NAME} characters.")
+        raise ScheduleError(f"{what} is {shown(name)}: give a text of 1 to {MAX_NAME} characters.")
     if not name.isprintable() or name != name.strip():
         raise ScheduleError(
-            f"{what} is {_shorten(name)}: leave out control characters, and spaces at the start and the end."
+            f"{what} is {shown(name)}: leave out control characters, and spaces at the start and the end."
         )
 
 
 def check_sigmas(sigmas: Sequence[float]) -> tuple[float, ...]:
     """The sigmas as floats; GridError unless there are two or more, finite, >= 0 and strictly decreasing."""
     if isinstance(sigmas, str | bytes) or not isinstance(sigmas, Sequence):
-        raise GridError(f"sigmas is {_shorten(sigmas)}: give a list of numbers.")
+        raise GridError(f"sigmas is {shown(sigmas)}: give a list of numbers.")
     for k, sigma in enumerate(sigmas):
-        if isinstance(sigma, bool) or not isinstance(sigma, int | float):
-            raise GridError(f"sigmas[{k}] is {_shorten(sigma)}: give numbers only.")
+        if type(sigma) is not float and (isinstance(sigma, bool) or not isinstance(sigma, int | float)):
+            raise GridError(f"sigmas[{k}] is {shown(sigma)}: give numbers only.")
     try:
         grid = tuple(float(sigma) for sigma in sigmas)
     except OverflowError as error:
@@ -213,27 +220,37 @@ def is_count(value: object) -> bool:
 
 def _check_computed(computed: object, steps: int) -> None:
     if not isinstance(computed, tuple | list) or not all(is_count(step) for step in computed):
-        raise ScheduleError(f"computed is {_shorten(computed)}: give whole numbers, the 0-based computed steps.")
+        raise ScheduleError(f"computed is {shown(computed)}: give whole numbers, the 0-based computed steps.")
     if not 1 <= len(computed) <= steps:
         raise ScheduleError(f"{len(computed)} computed steps in a run of {steps}: the budget has to be 1 to {steps}.")
     if any(later <= earlier for earlier, later in zip(computed, computed[1:], strict=False)):
-        raise ScheduleError(f"computed is {_shorten(list(computed))}: list every step once, in increasing order.")
+        raise ScheduleError(f"computed is {shown(list(computed))}: list every step once, in increasing order.")
     if computed[0] != 0:
         raise ScheduleError(f"The first computed step is {computed[0]}: step 0 has nothing to reuse, start with it.")
     if computed[-1] >= steps:
         raise ScheduleError(f"Computed step {computed[-1]} is not in a run of {steps} steps: the last is {steps - 1}.")
 
 
-def _plain_copy(source: object) -> dict[str, object]:
-    """A deep copy of a JSON object; ScheduleError when it holds anything that JSON cannot."""
-    if not isinstance(source, Mapping):
-        raise ScheduleError(f"source is {_shorten(source)}: give an object with plain JSON values.")
+def plain_copy(value: object, what: str) -> dict[str, object]:
+    """A deep copy of a JSON object; ScheduleError when it holds anything that JSON cannot, or is nested too deeply."""
+    if not isinstance(value, Mapping):
+        raise ScheduleError(f"{what} is {shown(value)}: give an object with plain JSON values.")
+    layer: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [one.values() if isinstance(one, Mapping) else one for one in layer if isinstance(one, Mapping | list | tuple)]
+        layer = [one for values in inner for one in values]
+    if any(isinstance(one, Mapping | list | tuple) for one in layer):
+        raise ScheduleError(f"{what} is nested more than {MAX_DEPTH} deep: give plain values.")
     try:
-        return json.loads(json.dumps(dict(source), allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ScheduleError(f"source holds a value that JSON cannot: {error}.") from None
+        return json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ScheduleError(f"{what} holds a value that JSON cannot: {error}.") from None
 
 
-def _shorten(value: object) -> str:
-    text = repr(value)
+def shown(value: object) -> str:
+    """A value as an error shows it: up to 80 characters."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."

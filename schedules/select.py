@@ -9,7 +9,7 @@ from .grid import same_grid, sigma_at
 from .match import PRESETS, Match
 from .prior import estimate
 from .resample import resample
-from .schedule import Rule, Schedule, ScheduleError, check_sigmas, is_count
+from .schedule import Rule, Schedule, ScheduleError, check_sigmas, is_count, shown
 from .store import Library
 
 DEFAULT_PRESET = "medium"
@@ -55,7 +55,7 @@ def select(
         return Selection(_every_step(match.key, grid), "a run of one step has nothing to reuse: it computes")
     if budget is not None and (not is_count(budget) or not 1 <= budget <= steps):
         raise ScheduleError(
-            f"The budget is {budget!r} in a run of {steps} steps: give a whole number from 1 to {steps}."
+            f"The budget is {shown(budget)} in a run of {steps} steps: give a whole number from 1 to {steps}."
         )
     if name is not None:
         selection = _named(library.get(name), match, grid, budget)
@@ -89,7 +89,7 @@ def preset_budget(match: Match, preset: str, steps: int) -> int:
     slow and fast. A family without presets, and a model of no family, takes a fixed share of N.
     """
     if preset not in PRESETS:
-        raise ScheduleError(f"Preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}.")
+        raise ScheduleError(f"Preset {shown(preset)} is unknown: choose one of {', '.join(PRESETS)}.")
     family = match.family
     wanted = PRESET_RATIOS[preset] * steps
     if family is not None and family.presets:
@@ -115,7 +115,8 @@ def _found(library: Library, match: Match, grid: tuple[float, ...], budget: int)
     candidates = library.schedules(match.key)
     own = library.own(match.key)
     calibrated = [schedule for schedule in own if schedule.origin == "calibrated"]
-    packaged = [schedule for schedule in candidates if schedule not in own]
+    names = {schedule.name for schedule in own}
+    packaged = [schedule for schedule in candidates if schedule.name not in names]
     found = [_nearest(schedules, match, grid, budget) for schedules in (calibrated, packaged) if schedules]
     if found:
         # One that was calibrated for this very run goes before one that has to be resampled.

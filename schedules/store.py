@@ -8,21 +8,24 @@ import json
 import logging
 import re
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
-from .atomic import write_atomically
+from .atomic import remove_left, write_changed
+from .folder import Folder, Stamp
 from .match import Family
 from .packaged import read_family
 from .schedule import MAX_NAME, Schedule, ScheduleError, check_name
 
 MAX_BYTES = 1 << 20
 
-log = logging.getLogger("LeMiCa")
+NEAREST_OF = 500
+"""Among how many names those near to an unknown one are looked for: comparing texts takes long."""
 
-_Stamp = tuple[int, int]
+log = logging.getLogger("LeMiCa")
 
 
 class UnknownNameError(ScheduleError):
@@ -43,7 +46,8 @@ class Library:
     def __init__(self, packaged: Path, user: Path | None = None) -> None:
         self._packaged = packaged
         self._user = user
-        self._read: dict[Path, tuple[_Stamp, object]] = {}
+        self._files = None if user is None else Folder(user, ".json", _load_or_complain)
+        self._read: dict[Path, tuple[Stamp, tuple[Family, tuple[Schedule, ...]]]] = {}
 
     def families(self) -> tuple[Family, ...]:
         """The packaged families, in the order in which ties between them are decided."""
@@ -66,13 +70,15 @@ class Library:
         schedules = {schedule.name: schedule for schedule in self.schedules()}
         if name in schedules:
             return schedules[name]
-        near = difflib.get_close_matches(str(name), schedules, n=3, cutoff=0.4)
-        advice = f"did you mean {' or '.join(near)}?" if near else "choose one from the list of the library."
-        raise UnknownNameError(f"There is no schedule {name!r}: {advice}")
+        raise UnknownNameError(unknown("schedule", name, schedules, "choose one from the list of the library."))
 
     def problems(self) -> list[str]:
         """What is wrong with files in the user's directory, one line per file that was left out."""
         return self._user_schedules()[1]
+
+    def stamps(self) -> list[tuple[str, Stamp]]:
+        """Another list whenever one of the user's files is another."""
+        return [] if self._files is None else self._files.stamps()
 
     def save(self, schedule: Schedule) -> Path:
         """Write a schedule to the user's directory, replacing the user's schedule of that name; returns its file.
@@ -89,7 +95,8 @@ class Library:
         if len(text.encode()) > MAX_BYTES:
             raise ScheduleError(f"Schedule {schedule.name!r} takes more than {MAX_BYTES} bytes: shorten its source.")
         self._user.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (text).encode("utf-8"))
+        remove_left(self._user)
+        write_changed(path, text.encode())
         return path
 
     def delete(self, name: str) -> None:
@@ -98,7 +105,7 @@ class Library:
         if path is None:
             self.get(name)
             raise NameTakenError(f"{name!r} is a packaged schedule, which is read only: it cannot be deleted.")
-        path.unlink()
+        path.unlink(missing_ok=True)
 
     def rename(self, old: str, new: str) -> Schedule:
         """Give the user's schedule another name; written under the new name first, then removed under the old one."""
@@ -111,7 +118,7 @@ class Library:
             raise NameTakenError(f"There is a schedule {new!r} already: choose another name.")
         renamed = replace(self.get(old), name=new)
         self.save(renamed)
-        path.unlink()
+        path.unlink(missing_ok=True)
         return renamed
 
     def import_bytes(self, content: bytes, taken: Collection[str] = ()) -> Schedule:
@@ -127,7 +134,12 @@ class Library:
 
     def _families(self) -> list[tuple[Family, tuple[Schedule, ...]]]:
         files = [path for path in sorted(self._packaged.glob("*.json")) if path.name != "prior.json"]
-        return [self._cached(path, _stamp(path), lambda path: read_family(load_json(path))) for path in files]
+        for path in files:
+            status = path.stat()
+            stamp = status.st_mtime_ns, status.st_size, status.st_ino
+            if path not in self._read or self._read[path][0] != stamp:
+                self._read[path] = stamp, read_family(load_json(path))
+        return [self._read[path][1] for path in files]
 
     def _packaged_schedules(self) -> list[Schedule]:
         return [schedule for _, schedules in self._families() for schedule in schedules]
@@ -136,35 +148,23 @@ class Library:
         """The user's readable schedules by file, one per name, and what is wrong with the other files."""
         schedules: dict[Path, Schedule] = {}
         problems: list[str] = []
-        if self._user is None or not self._user.is_dir():
-            return schedules, problems
-        root = self._user.resolve()
-        for path in sorted(self._user.glob("*.json")):
-            try:
-                if not path.resolve().is_relative_to(root):
-                    raise ScheduleError("it is a link out of the directory of schedules: copy the file here instead.")
-                schedule = self._cached(path, _stamp(path), _load_or_complain)
-                if isinstance(schedule, str):
-                    raise ScheduleError(schedule)
-                twin = next((other for other, known in schedules.items() if known.name == schedule.name), None)
-                if twin is not None:
-                    raise ScheduleError(f"{twin.name} holds a schedule of the same name {schedule.name!r}: remove one.")
-                schedules[path] = schedule
-            except ScheduleError as error:
-                problems.append(f"{path.name}: {error}")
-            except (OSError, RuntimeError) as error:  # a loop of links is either, by the version of Python
-                reason = getattr(error, "strerror", None) or "a loop of links"
-                problems.append(f"{path.name}: it cannot be read, {reason}.")
+        named: dict[str, Path] = {}
+        for found in () if self._files is None else self._files.files():
+            schedule, problem = found.content, found.problem
+            if isinstance(schedule, str):
+                problem = schedule
+            elif not problem and schedule.name in named:
+                twin = named[schedule.name].name
+                problem = f"{twin} holds a schedule of the same name {schedule.name!r}: remove one."
+            if problem:
+                problems.append(f"{found.path.name}: {problem}")
+            else:
+                schedules[found.path] = schedule
+                named[schedule.name] = found.path
         return schedules, problems
 
     def _file_of(self, name: str) -> Path | None:
         return next((path for path, schedule in self._user_schedules()[0].items() if schedule.name == name), None)
-
-    def _cached(self, path: Path, stamp: _Stamp, read: Callable[[Path], object]) -> object:
-        known = self._read.get(path)
-        if known is None or known[0] != stamp:
-            known = self._read[path] = (stamp, read(path))
-        return known[1]
 
 
 def load_schedule_file(path: Path) -> Schedule:
@@ -223,6 +223,14 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return free
 
 
+def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> str:
+    """What to tell of a name that nothing has: those that are near to it, or else what to do."""
+    shown = str(name)[:MAX_NAME]
+    near = difflib.get_close_matches(shown, list(islice(known, NEAREST_OF)), n=3, cutoff=0.4)
+    advice = f"did you mean {' or '.join(near)}?" if near else otherwise
+    return f"There is no {kind} {shown!r}: {advice}"
+
+
 def _load_or_complain(path: Path) -> Schedule | str:
     """The schedule, or what is wrong with the file; this runs once per version of a file, and so does the log line."""
     try:
@@ -234,11 +242,6 @@ def _load_or_complain(path: Path) -> Schedule | str:
 
 def _join_lines(found: re.Match[str]) -> str:
     return re.sub(r"\n\s+", "", found[0].replace(",\n", ", \n"))
-
-
-def _stamp(path: Path) -> _Stamp:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
 
 
 def _refuse_constant(constant: str) -> NoReturn:

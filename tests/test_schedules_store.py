@@ -78,7 +78,7 @@ def test_rename_writes_before_it_removes(library, user, monkeypatch):
     assert library.rename("demo/b2", "mine").name == "mine"
     assert [schedule.name for schedule in library.own()] == ["mine"]
 
-    def crash(path):
+    def crash(path, missing_ok=False):
         raise OSError("killed")
 
     monkeypatch.setattr(Path, "unlink", crash)

@@ -1,0 +1,152 @@
+"""Several at once: two tabs of one page, two jobs, two ComfyUI servers on one user directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from calibration_prompts import Watched, calibrate, demo_models, watch
+from route_requests import Answer, files, get, make_graph, post, schedule, upload, user_folder
+
+
+@pytest.fixture
+def user(server) -> Iterator[Path]:
+    """The pack's folder in the user's directory."""
+    yield from user_folder(server)
+
+
+@pytest.fixture(scope="module")
+def second(comfyui, server, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """Another ComfyUI server on the same user directory."""
+    from lemica.workflows.server import Server
+
+    with Server(comfyui, tmp_path_factory.mktemp("second") / "output", user=server.user) as running:
+        yield running
+
+
+def at_once(*works: Callable[[], object]) -> list:
+    """What all of these return when they begin together; the first error of one."""
+    results: list = [None] * len(works)
+    start = threading.Barrier(len(works))
+
+    def work(place: int) -> None:
+        start.wait()
+        try:
+            results[place] = works[place]()
+        except BaseException as error:
+            results[place] = error
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def tab(server, seed: int, requests: int) -> list[Answer]:
+    """Solve, save, rename, merge, import, delete and list, as somebody who is in a hurry."""
+    draw = Random(seed)
+    names = ["one", "two", "three"]
+    answers = []
+    for _ in range(requests):
+        kind, name, other = draw.choice(["schedule", "calibration"]), draw.choice(names), draw.choice(names)
+        content = json.dumps({"schema": 1, "name": name, **schedule()}).encode()
+        answers.append(draw.choice([
+            lambda: post(server, "solve", {"calibration": "measured", "budget": draw.randrange(1, 7), "curve": True}),
+            lambda: post(server, "save", {"schedule": schedule(source={"seed": seed}), "name": name, "replace": seed % 2 == 0}),
+            lambda: post(server, "save", {"calibration": "measured", "budget": 3, "name": name}),
+            lambda: post(server, "rename", {"kind": kind, "old": name, "new": other}),
+            lambda: post(server, "merge", {"first": "measured", "second": "more", "name": name}),
+            lambda: post(server, "delete", {"kind": kind, "name": name}),
+            lambda: get(server, "export", kind=kind, name=name),
+            lambda: get(server, "library"),
+            lambda: upload(server, "x.json", content),
+        ])())
+    return answers
+
+
+def check_whole(server, user: Path) -> None:
+    """Every file can be read, names stand for one thing each, nothing is left half way."""
+    shown = get(server, "library").json
+    assert shown["problems"] == []
+    names = [one["name"] for kind in ("schedules", "calibrations") for one in shown[kind]]
+    assert len(names) == len(set(names))
+    assert not [path for path in files(user) if path.endswith(".tmp") or ".import-" in path]
+
+
+def test_tabs_that_change_everything_at_once(server, second, user):
+    from lemica.calibration import Sample
+    from lemica.calibration.store import Calibrations
+
+    Calibrations(user / "calibrations").save("more", make_graph(samples=(Sample("a cat", 1), Sample("a bird", 9))))
+    answers = at_once(*(lambda place=place: tab((server, second)[place % 2], place, 25) for place in range(4)))
+    statuses = {answer.status for some in answers for answer in some}
+    assert statuses <= {200, 400, 404, 409}, [a.content for some in answers for a in some if a.status >= 500]
+    check_whole(server, user)
+    check_whole(second, user)
+    assert get(server, "library").json["schedules"] == get(second, "library").json["schedules"]
+
+
+def test_a_new_name_is_given_to_one_of_all_who_ask(server, second, user):
+    for number in range(5):
+        body = {"schedule": schedule(), "name": f"wanted {number}"}
+        answers = at_once(*(lambda place=place: post((server, second)[place % 2], "save", body) for place in range(6)))
+        assert sorted(answer.status for answer in answers) == [200] + [409] * 5
+
+
+def test_an_import_at_the_same_time_gets_a_name_of_its_own(server, second, user):
+    content = json.dumps({"schema": 1, "name": "same", **schedule()}).encode()
+    answers = at_once(*(lambda place=place: upload((server, second)[place % 2], "x.json", content) for place in range(6)))
+    assert sorted(answer.json["name"] for answer in answers) == ["same", *(f"same ({number})" for number in range(2, 7))]
+
+
+def test_what_one_server_changes_the_other_shows(server, second, user):
+    assert post(second, "delete", {"kind": "schedule", "name": "mine"}).status == 200
+    assert post(server, "delete", {"kind": "schedule", "name": "mine"}).status == 404
+    assert post(server, "rename", {"kind": "calibration", "old": "measured", "new": "known"}).status == 200
+    assert get(second, "calibration", name="known").status == 200
+    assert get(second, "calibration", name="measured").status == 404
+
+
+@pytest.fixture
+def clean(server) -> Iterator[None]:
+    yield
+    shutil.rmtree(server.user / "lemica", ignore_errors=True)
+
+
+def job(server, name: str, unread: str) -> Watched:
+    return watch(server, {"model": demo_models(server)[0], "calibrate": calibrate(name=name, negative_prompt=unread)})
+
+
+def test_two_jobs_are_queued_on_one_server_and_both_come_to_their_end(server, clean):
+    from lemica.calibration.store import Calibrations
+
+    one, other = at_once(*(lambda name=name: job(server, name, uuid.uuid4().hex) for name in ("first", "other")))
+    assert not one.error and not other.error
+    calibrations = Calibrations(server.user / "lemica" / "calibrations")
+    assert sorted(calibrations.names()) == ["first", "other"]
+    assert np.array_equal(calibrations.get("first").errors, calibrations.get("other").errors)
+    assert get(server, "jobs").json == {"running": []} and get(server, "library").json["jobs"] == []
+
+
+def test_one_job_on_two_servers_is_measured_by_one_of_them(server, second, clean):
+    from lemica.calibration.store import Calibrations
+
+    unread = uuid.uuid4().hex
+    watched = at_once(lambda: job(server, "both", unread), lambda: job(second, "both", unread))
+    errors = [one.error for one in watched if one.error]
+    assert len(errors) <= 1 and all("being measured by another run" in error for error in errors)
+    assert Calibrations(server.user / "lemica" / "calibrations").names() == ["both"]
+    assert get(second, "library").json["problems"] == []
+    assert not job(second, "both", uuid.uuid4().hex).error
