@@ -4,6 +4,7 @@ import { boxOf, focusOn, given, queue, shoot } from './page.mjs'
 
 const SAMPLED = [2, 3, 14, 15, 16, 17]
 const LEMICA = 14
+const PATIENCE = 120000
 
 /** The part of the demo that samples with the medium preset, with or without its LeMiCa node. */
 export function demo({ withNode = true, steps = 30 } = {}) {
@@ -27,6 +28,7 @@ export function demo({ withNode = true, steps = 30 } = {}) {
 export const strip = (page, index = 0) =>
   page.evaluate((index) => {
     const element = document.querySelectorAll('.lemica-run')[index]
+    if (!element) return null
     const text = (name) => element.querySelector(name)?.textContent ?? ''
     const cells = [...element.querySelectorAll('.lemica-strip span')]
     const styles = cells.map((cell) => getComputedStyle(cell))
@@ -55,8 +57,9 @@ export const strip = (page, index = 0) =>
 
 /** Waits until a strip shows this, and returns it. */
 export async function shown(page, what, wanted) {
-  for (let tries = 0; tries < 300; tries++) {
-    const now = (await page.$('.lemica-run')) && (await strip(page))
+  const end = Date.now() + PATIENCE
+  while (Date.now() < end) {
+    const now = await strip(page)
     if (now && wanted(now)) return now
     await page.waitForTimeout(100)
   }
