@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..schedules import Schedule
 from .estimate import errors_of, replay_calls, replayed_edges
@@ -25,9 +24,6 @@ from .sampling import Callback, Sampling
 from .settings import Cell, Cost, Progress, Settings, duration
 
 __all__ = ["Cell", "Cost", "Job", "Progress", "Result", "Settings", "duration"]
-
-SKETCH = 32
-"""How many values of a final latent are kept to recognise it."""
 
 SKETCH_TOLERANCE = 0.05
 """How far they may be off, as a share of their size: a GPU's rounding, not another model."""
@@ -65,6 +61,26 @@ class Result:
             )
             for budget, outcome in sorted(self.outcomes.items(), reverse=True)
         ]
+
+
+@dataclass(slots=True)
+class Pending:
+    """A sample, and which of its edges are still to be replayed; ``measured`` is None until its full run was made."""
+
+    place: int
+    stage: str
+    measured: Measured | None
+    todo: list[int]
+
+    @property
+    def needs_deltas(self) -> bool:
+        """Whether the distances at the ends of segments are not known."""
+        return self.measured is None or bool(np.isnan(self.measured.deltas).any())
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to measure."""
+        return not self.todo and not self.needs_deltas
 
 
 class Job:
@@ -159,39 +175,56 @@ class Job:
     # Segments
 
     def _measure(self, place: int) -> Measured:
-        """Everything that the graph needs of one sample."""
-        sampling, replays = self._samplings[place], self._replays[place]
-        measured = self.folder.load(sampling.sample, sampling.conds)
-        todo = self._wanted if measured is None else self._wanted[np.isnan(measured.replayed[self._wanted])]
-        self._done += self._steps + replay_calls(self._segments, self._steps, self._wanted)
-        stage = f"sample {place + 1} of {len(self._samplings)}"
-        known = [] if measured is None else np.setdiff1d(self._wanted, todo).tolist()
-        cells = [cell for edge in known for cell in self._cells(measured, edge)]
-        if measured is not None and not len(todo) and not np.isnan(measured.deltas).any():
-            self._report(stage, *cells)
-            return measured
-        self._done -= self._steps + replay_calls(self._segments, self._steps, todo)
-        self._report(stage, *cells)
+        """Everything that the graph needs of one sample, measured in this process."""
+        pending, replays = self._open(place), self._replays[place]
+        if pending.complete:
+            return pending.measured
         reference = replays.reference(self._on_preview)
+        self._begun(pending, replays.sketch(), lambda: replays.segment_deltas(self._segments, self.settings.rules))
         self._timed(reference.seconds, self._steps)
-        sketch = _sketch(reference.latents[-1])
-        if measured is None:
-            unknown = np.full(len(self._segments), np.nan)
-            measured = Measured(sampling.sample, sampling.conds, sketch, unknown.copy(), unknown)
-        _check_same(sketch, measured.sketch, sampling)
-        if np.isnan(measured.deltas).any():
-            measured.deltas[:] = self._deltas(replays)
-            self.folder.save(measured)
-        for edge in todo.tolist():
+        for edge in list(pending.todo):
             before, start, end, kind = self._segments[edge].tolist()
             begin = time.perf_counter()
-            rule = self.settings.rules[kind]
-            measured.replayed[edge] = replays.replay(before, start, end, rule, self._on_preview)
-            self.folder.save(measured)
-            self._timed(time.perf_counter() - begin, self._steps - end)
-            self._report(stage, *self._cells(measured, edge))
+            error = replays.replay(before, start, end, self.settings.rules[kind], self._on_preview)
+            self._replayed(pending, edge, error, time.perf_counter() - begin)
         replays.forget()
-        return measured
+        return pending.measured
+
+    def _open(self, place: int) -> Pending:
+        """A sample with what the folder knows of it; that much is done."""
+        sampling = self._samplings[place]
+        measured = self.folder.load(sampling.sample, sampling.conds)
+        todo = self._wanted if measured is None else self._wanted[np.isnan(measured.replayed[self._wanted])]
+        pending = Pending(place, f"sample {place + 1} of {len(self._samplings)}", measured, todo.tolist())
+        self._done += replay_calls(self._segments, self._steps, np.setdiff1d(self._wanted, todo))
+        if pending.complete:
+            self._done += self._steps
+        known = [] if measured is None else np.setdiff1d(self._wanted, todo).tolist()
+        self._report(pending.stage, *(cell for edge in known for cell in self._cells(measured, edge)))
+        return pending
+
+    def _begun(self, pending: Pending, sketch: Sequence[float], deltas: Callable[[], np.ndarray]) -> None:
+        """The full run of a sample is made: keep its deltas if they are not known yet.
+
+        Raises:
+            JobError: it ends elsewhere than the one that the sample was begun with.
+        """
+        sampling = self._samplings[pending.place]
+        if pending.measured is None:
+            unknown = np.full(len(self._segments), np.nan)
+            pending.measured = Measured(sampling.sample, sampling.conds, list(sketch), unknown.copy(), unknown)
+        _check_same(sketch, pending.measured.sketch, sampling)
+        if pending.needs_deltas:
+            pending.measured.deltas[:] = deltas()
+            self.folder.save(pending.measured)
+
+    def _replayed(self, pending: Pending, edge: int, error: float, seconds: float) -> None:
+        """Write down what a replay gave, and tell it."""
+        pending.measured.replayed[edge] = error
+        self.folder.save(pending.measured)
+        pending.todo.remove(edge)
+        self._timed(seconds, self._steps - int(self._segments[edge, 2]))
+        self._report(pending.stage, *self._cells(pending.measured, edge))
 
     def _cells(self, measured: Measured, edge: int) -> list[Cell]:
         """What a replay tells: its error, and where it stands for others at its end, theirs, for the best step before."""
@@ -206,17 +239,6 @@ class Job:
             key = int(self._segments[other, 1]), int(self._segments[other, 3])
             best[key] = min(float(measured.deltas[other] / delta * error), best.get(key, math.inf))
         return [(start, end, value, rules[kind]) for (start, kind), value in best.items()]
-
-    def _deltas(self, replays: Replays) -> np.ndarray:
-        """The L1 distance at the end of every segment, [edges]."""
-        passes: dict[tuple[int, int, int], list[int]] = {}
-        for edge, (before, start, _, kind) in enumerate(self._segments.tolist()):
-            passes.setdefault((before, start, kind), []).append(edge)
-        deltas = np.full(len(self._segments), np.nan)
-        for (before, start, kind), edges in passes.items():
-            ends = self._segments[edges, 2].tolist()
-            deltas[edges] = replays.deltas(before, start, self.settings.rules[kind], ends)
-        return deltas
 
     def _graph(self, measured: Sequence[Measured]) -> ErrorGraph:
         """The error graph of all samples, those of earlier runs with the same settings included."""
@@ -300,11 +322,6 @@ class Job:
             "latent": list(self._samplings[0].shape),
             "setup": dict(settings.setup),
         }
-
-
-def _sketch(final: torch.Tensor) -> list[float]:
-    places = torch.linspace(0, len(final) - 1, min(SKETCH, len(final))).long()
-    return final[places].tolist()
 
 
 def _check_same(sketch: Sequence[float], known: Sequence[float], sampling: Sampling) -> None:
