@@ -17,12 +17,13 @@ from concurrent.futures import Future
 import comfy.model_management
 import execution
 import latent_preview
-import nodes
 import numpy as np
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from server import PromptServer
+
+import nodes
 
 from ..calibration.cluster.facts import differences
 from ..calibration.graph import all_segments

@@ -1,13 +1,14 @@
-"""The process that speaks Ray for a calibration: `python link.py`, the key of the
-connection on its standard input, its port on its standard output.
+"""The process that speaks Ray for a calibration: `python link.py`. Standard library and Ray only.
+
+It reads the key of the connection from its standard input, and writes its port to its standard output.
 
 Ray ends a process that has lost its cluster, and ComfyUI is not to end with it; so this is a process of its own, which the
 calibration starts again when it is gone. It is run as a script, so that Ray takes the class Seat along by value: a worker
 needs no more than Ray to receive it, and everything else comes from the ComfyUI and the pack of the worker's machine.
 
-From the calibration: (address, workers), then ("home", home), ("hire", worker), ("call", worker, call, method, arguments), ("fire", worker); the end of the
-connection ends everything. To it: ("ready", cluster), ("failed", text), ("answer", worker, call, value, bytes),
-("error", worker, call, text), ("lost", worker, text).
+From the calibration: (address, workers), then ("home", home), ("hire", worker), ("call", worker, call, method, arguments),
+("fire", worker); the end of the connection ends everything. To it: ("ready", cluster), ("failed", text),
+("answer", worker, call, value, bytes), ("error", worker, call, text), ("lost", worker, text).
 """
 
 from __future__ import annotations
