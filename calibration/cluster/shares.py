@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 JOIN = 1.2
-"""A worker joins a sample that would take the others this many times as long as making its reference again."""
+"""A worker joins a sample whose replays would take the others this many times as long as making its reference again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,13 @@ class Speeds:
 
 @dataclass(slots=True)
 class _Sample:
-    """A sample that is not complete: edges nobody has, steps of those being replayed, who has or makes its reference."""
+    """A sample that is not complete: edges nobody has, how many are being replayed, who has or makes its reference."""
 
     edges: deque[int]
     steps_left: int
     needs_reference: bool
     replaying: int = 0
     holders: set[int] = field(default_factory=set)
-    begun: set[int] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:
@@ -134,7 +133,6 @@ class SampleShares:
         self._speeds.note(worker, run.steps, seconds)
         sample = self._samples[run.place]
         if run.kind == "reference":
-            sample.begun.add(worker)
             sample.needs_reference = False
         else:
             sample.replaying -= 1
@@ -152,7 +150,6 @@ class SampleShares:
         place = self._held.pop(worker, None)
         if place is not None:
             self._samples[place].holders.discard(worker)
-            self._samples[place].begun.discard(worker)
 
     def _new(self) -> int | None:
         """The first sample that has something left and nobody to do it."""
@@ -170,10 +167,8 @@ class SampleShares:
         return found
 
     def _seconds_left(self, sample: _Sample) -> float:
-        """How long those who hold a sample have still to do."""
-        together = sum(1 / max(self._speeds.of(holder), 1e-9) for holder in sample.holders)
-        references = self._steps * (len(sample.holders) - len(sample.begun))
-        return (sample.steps_left + references) / together
+        """How long those who hold a sample have still to replay."""
+        return sample.steps_left / sum(1 / max(self._speeds.of(holder), 1e-9) for holder in sample.holders)
 
 
 class PathShares:
