@@ -10,10 +10,11 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 8
 SEEDS = (4, 5, 6, 7)
-QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 def enter_comfyui(user: Path) -> None:
@@ -69,6 +70,12 @@ def prompt(names: tuple[str, ...], fault: str = "", token: Path | None = None, s
         },
     }
     return nodes
+
+
+def same(one, other) -> bool:
+    """Whether two results are alike, bit for bit."""
+    errors = [{budget: outcome.errors for budget, outcome in result.outcomes.items()} for result in (one, other)]
+    return np.array_equal(one.graph.errors, other.graph.errors) and errors[0] == errors[1]
 
 
 class DemoCalibration:
@@ -129,7 +136,17 @@ class DemoCalibration:
         """A crew that is not hired yet."""
         from lemica.calibration.cluster.crew import Crew
 
-        return Crew(self.order(workers, address, fault, **changed), check, on_preview)
+        class Recorded(Crew):
+            """Notes every run that a worker is asked for: worker, kind, place, item."""
+
+            def _call(self, worker: int, method: str, *arguments: object) -> int:
+                if method == "run":
+                    self.asked.append((worker, *arguments))
+                return super()._call(worker, method, *arguments)
+
+        crew = Recorded(self.order(workers, address, fault, **changed), check, on_preview)
+        crew.asked = []
+        return crew
 
     def run(self, name: str, crew=None, on_progress: Callable = lambda progress: None):
         """A calibration under this name, from where it is to its end."""
@@ -138,3 +155,11 @@ class DemoCalibration:
 
         with torch.inference_mode():
             return Job(self.folder / "jobs", name, self.samplings, self.settings, crew=crew, on_progress=on_progress).run()
+
+    def replays(self, name: str) -> int:
+        """How many replays a calibration has written down."""
+        from lemica.calibration.job_folder import folder_name
+        from safetensors.numpy import load_file
+
+        files = (self.folder / "jobs" / folder_name(name)).glob("sample-*.safetensors")
+        return sum(int(np.isfinite(load_file(file)["replayed"]).sum()) for file in files)

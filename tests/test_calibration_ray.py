@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from ray_calibration import same
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +28,39 @@ def demo(comfy, tmp_path_factory):
     return demo
 
 
+@pytest.fixture(scope="module", autouse=True)
+def token(tmp_path_factory) -> Iterator[None]:
+    """A token of the tests' own for their clusters, which let nobody in without it."""
+    file = tmp_path_factory.mktemp("token") / "token"
+    file.write_text(secrets.token_hex(32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+        yield
+
+
 def begin_head(port: int, cores: int = 6) -> subprocess.Popen:
     """A Ray head of its own, up."""
     head = subprocess.Popen(
         [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", f"--num-cpus={cores}",
-            "--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats",
+            "--node-ip-address=127.0.0.1", "--include-dashboard=false", "--object-store-memory=100000000",
+            "--disable-usage-stats",
         ],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
-    end = time.monotonic() + 120
-    while time.monotonic() < end and head.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return head
-        time.sleep(0.2)
-    head.kill()
-    raise AssertionError("Ray did not start")
+    told = []
+    for line in head.stdout:
+        told.append(line)
+        if "Ray runtime started" in line:
+            return head
+    raise AssertionError("".join(told))
 
 
 def end_head(head: subprocess.Popen) -> None:
     head.terminate()
     head.wait(60)
+    head.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +76,6 @@ def cluster(port) -> Iterator[str]:
     head = begin_head(port)
     yield f"127.0.0.1:{port}"
     end_head(head)
-
-
-def same(one, other) -> bool:
-    """Whether two results are alike, bit for bit."""
-    errors = [{budget: outcome.errors for budget, outcome in result.outcomes.items()} for result in (one, other)]
-    return np.array_equal(one.graph.errors, other.graph.errors) and errors[0] == errors[1]
 
 
 class Stop(Exception):
@@ -88,25 +94,11 @@ def stop_at(count: int):
     return tell
 
 
-def recorded(crew, monkeypatch) -> list[tuple[int, str, int, object]]:
-    """Every run that the crew asks for, in a list that grows: worker, kind, place, item."""
-    asked: list = []
-    call = type(crew)._call
-
-    def record(self, worker: int, method: str, *arguments: object) -> int:
-        if method == "run" and self is crew:
-            asked.append((worker, *arguments))
-        return call(self, worker, method, *arguments)
-
-    monkeypatch.setattr(type(crew), "_call", record)
-    return asked
-
-
-def test_workers_go_on_with_what_one_process_began_and_it_ends_what_they_left(demo, cluster, monkeypatch):
+def test_workers_go_on_with_what_one_process_began_and_it_ends_what_they_left(demo, cluster):
     previews: list[bytes] = []
     killed: list[int] = []
     crew = demo.crew(3, cluster, on_preview=previews.append)
-    asked = recorded(crew, monkeypatch)
+    asked = crew.asked
     told = []
 
     def kill_one(progress) -> None:
@@ -142,9 +134,9 @@ def test_a_worker_that_cannot_go_on_is_named_and_the_other_one_does_its_work(dem
     assert told in caplog.text and "cannot go on" in caplog.text
 
 
-def test_a_worker_ten_times_slower_makes_less_and_the_other_takes_over(demo, cluster, monkeypatch):
+def test_a_worker_ten_times_slower_makes_less_and_the_other_takes_over(demo, cluster):
     crew = demo.crew(2, cluster, "slow")
-    asked = recorded(crew, monkeypatch)
+    asked = crew.asked
     assert same(demo.alone, demo.run("slow", crew))
     made = Counter(worker for worker, kind, *_ in asked if kind == "replay")
     assert min(made.values(), default=0) * 2 < max(made.values())
@@ -178,13 +170,13 @@ def test_two_calibrations_on_one_cluster_do_not_disturb_each_other(demo, cluster
     assert not errors and all(same(demo.alone, result) for result in results.values())
 
 
-def test_a_restarted_head_costs_no_more_than_the_replay_that_was_being_made(demo, monkeypatch):
+def test_a_restarted_head_costs_no_more_than_the_replay_that_was_being_made(demo):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     heads = [begin_head(port)]
     crew = demo.crew(1, f"127.0.0.1:{port}")
-    asked = recorded(crew, monkeypatch)
+    asked = crew.asked
 
     def restart(progress) -> None:
         if len(asked) > 15 and len(heads) == 1:
