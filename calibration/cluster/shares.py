@@ -98,17 +98,19 @@ class SampleShares:
             place: _Sample(deque(todo), sum(cost[edge] for edge in todo), place in need_reference)
             for place, todo in edges.items()
         }
+        self._open = {place: sample for place, sample in self._samples.items() if not sample.complete}
+        self._new = deque(self._open)
         self._held: dict[int, int] = {}
 
     @property
     def finished(self) -> bool:
         """Whether every sample is complete."""
-        return all(sample.complete for sample in self._samples.values())
+        return not self._open
 
     @property
     def complete(self) -> int:
         """How many samples are complete."""
-        return sum(sample.complete for sample in self._samples.values())
+        return len(self._samples) - len(self._open)
 
     def next(self, worker: int) -> Run | None:
         """A replay of the sample that it holds, else the reference of a new one, else of one that is worth joining."""
@@ -120,7 +122,7 @@ class SampleShares:
                 sample.replaying += 1
                 return Run("replay", place, edge, self._cost[edge])
             self._let_go(worker)
-        place = self._new() if self._new() is not None else self._worth_joining(worker)
+        place = self._new.popleft() if self._new else self._worth_joining(worker)
         if place is None:
             return None
         self._held[worker] = place
@@ -137,6 +139,8 @@ class SampleShares:
         else:
             sample.replaying -= 1
             sample.steps_left -= run.steps
+        if sample.complete:
+            self._open.pop(run.place, None)
 
     def lost(self, worker: int, run: Run | None) -> None:
         """What the worker was replaying is to be replayed by another one."""
@@ -148,20 +152,16 @@ class SampleShares:
 
     def _let_go(self, worker: int) -> None:
         place = self._held.pop(worker, None)
-        if place is not None:
-            self._samples[place].holders.discard(worker)
-
-    def _new(self) -> int | None:
-        """The first sample that has something left and nobody to do it."""
-        waiting = (
-            place for place, sample in self._samples.items()
-            if not sample.holders and (sample.edges or sample.needs_reference)
-        )
-        return next(waiting, None)
+        if place is None:
+            return
+        sample = self._samples[place]
+        sample.holders.discard(worker)
+        if not sample.holders and (sample.edges or sample.needs_reference):
+            self._new.appendleft(place)
 
     def _worth_joining(self, worker: int) -> int | None:
         longest, found = JOIN * self._steps * self._speeds.of(worker), None
-        for place, sample in self._samples.items():
+        for place, sample in self._open.items():
             if sample.edges and (left := self._seconds_left(sample)) > longest:
                 longest, found = left, place
         return found
