@@ -19,7 +19,7 @@ from .cluster.crew import Crew
 from .cluster.shares import PathShares, Run, SampleShares
 from .estimate import errors_of, replay_calls, replayed_edges
 from .graph import ErrorGraph, all_segments
-from .job_folder import JobError, JobFolder, Measured, folder_name
+from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name
 from .outcome import Contest, Outcome, Route, candidates
 from .replay import LATENT_DISTANCES, Distance, Replays
 from .sampling import Callback, Sampling
@@ -247,7 +247,7 @@ class Job:
         """The full run of a sample is made: keep its deltas if they are not known yet.
 
         Raises:
-            JobError: it ends elsewhere than the one that the sample was begun with.
+            OtherPictureError: it ends elsewhere than the one that the sample was begun with.
         """
         sampling = self._samplings[pending.place]
         if pending.measured is None:
@@ -398,10 +398,10 @@ class Job:
 
 
 def _check_same(sketch: Sequence[float], known: Sequence[float], sampling: Sampling) -> None:
-    """JobError unless the model gives what it gave when the sample was begun."""
+    """OtherPictureError unless the model gives what it gave when the sample was begun."""
     difference = np.abs(np.subtract(sketch, known)).mean() if len(sketch) == len(known) else np.inf
     if not difference <= SKETCH_TOLERANCE * np.abs(known).mean():
-        raise JobError(
+        raise OtherPictureError(
             f"For prompt {sampling.sample.prompt[:60]!r}, seed {sampling.sample.seed}, the model gives another picture than "
             "when this calibration was begun: a LoRA, the checkpoint or the code has changed. Give the calibration "
             "another name, or go back to what it was begun with."

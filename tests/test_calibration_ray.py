@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from ray_calibration import same
+from safetensors.numpy import save_file
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +207,19 @@ def test_without_ray_or_a_cluster_the_reason_is_told(demo, tmp_path: Path):
     if probe.returncode:
         with pytest.raises(JobError, match="Install Ray"):
             demo.run("bare", Crew(replace(order, python=str(bare))))
+
+
+def test_a_worker_whose_full_run_is_another_picture_is_not_used(demo, cluster):
+    from lemica.calibration.job_folder import JobError, folder_name
+    from safetensors import safe_open
+
+    with pytest.raises(Stop):
+        demo.run("other", on_progress=stop_at(10))
+    (file, *_) = (demo.folder / "jobs" / folder_name("other")).glob("sample-*.safetensors")
+    with safe_open(file, framework="numpy") as content:
+        about = json.loads(content.metadata()["lemica_sample"])
+        tensors = {key: content.get_tensor(key) for key in content.keys()}
+    about["sketch"] = [2 * value for value in about["sketch"]]
+    save_file(tensors, file, {"lemica_sample": json.dumps(about)})
+    with pytest.raises(JobError, match="No worker is left.*another picture"):
+        demo.run("other", demo.crew(1, cluster))

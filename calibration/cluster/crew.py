@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..job_folder import JobError
+from ..job_folder import JobError, OtherPictureError
 from ..replay import ReplayError
 from .channel import Channel
 from .shares import Run, Shares, Speeds
@@ -224,12 +224,16 @@ class Crew:
                 raise ReplayError(answer["message"])
             self._retire(worker, f"it ran out of memory ({answer['message']})")
             return
-        worker.run = worker.shares = None
-        self._strikes[worker.number] = 0
         self.account.busy += answer["seconds"]
         self.account.computed += answer["computed"]
+        try:
+            on_answer(worker.number, run, answer)
+        except OtherPictureError as error:
+            self._retire(worker, str(error))
+            return
+        worker.run = worker.shares = None
+        self._strikes[worker.number] = 0
         shares.done(worker.number, run, answer["seconds"])
-        on_answer(worker.number, run, answer)
 
     def _leaves(self, worker: Worker) -> None:
         if worker.seated:
