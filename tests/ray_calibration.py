@@ -51,15 +51,16 @@ def arguments(folder: Path) -> list[str]:
     ]
 
 
-def prompt(names: tuple[str, ...], fault: str = "", token: Path | None = None, steps: int = STEPS) -> dict[str, dict]:
-    """The calibrate node behind the demo model, for one prompt a sample."""
+def prompt(names: tuple[str, ...], folder: Path, faults: tuple[str, ...] = (), steps: int = STEPS) -> dict[str, dict]:
+    """The calibrate node behind the demo model, for one prompt a sample; each fault befalls one worker."""
     nodes = {
         str(place): {"class_type": "LeMiCaDemoModel", "inputs": {"prompt": name}} for place, name in enumerate(names)
     }
     model = ["0", 0]
-    if fault:
-        nodes["fault"] = {"class_type": "LeMiCaTestFault", "inputs": {"model": model, "fault": fault, "token": str(token)}}
-        model = ["fault", 0]
+    for fault in faults:
+        inputs = {"model": model, "fault": fault, "token": str(folder / f"token-{fault}")}
+        nodes[fault] = {"class_type": "LeMiCaTestFault", "inputs": inputs}
+        model = [fault, 0]
     inputs = {f"positive.positive{place}": [str(place), 1] for place in range(len(names))}
     nodes["calibrate"] = {
         "class_type": "LeMiCaCalibrate",
@@ -114,12 +115,12 @@ class DemoCalibration:
             longest=4, budgets=budgets, tries=4,
         )
 
-    def order(self, workers: int, address: str = "local", fault: str = "", **changed: object):
+    def order(self, workers: int, address: str = "local", faults: tuple[str, ...] = (), **changed: object):
         """What a crew of so many workers is told."""
         from lemica.calibration.cluster.crew import Order
         from lemica.nodes.upstream import facts_of
 
-        nodes = prompt(self.names, fault, self.folder / f"token-{fault}", self.steps)
+        nodes = prompt(self.names, self.folder, faults, self.steps)
         calibration = {
             "prompt": nodes, "node": "calibrate", "class_type": "LeMiCaCalibrate", "facts": facts_of(nodes),
             "rules": [str(rule) for rule in self.settings.rules], "metric": "l1", "longest": 4,
@@ -131,8 +132,10 @@ class DemoCalibration:
         }
         return Order(address, workers, sys.executable, home, calibration)
 
-    def crew(self, workers: int, address: str = "local", fault: str = "", check=lambda: None, on_preview=lambda image: None,
-             **changed: object):
+    def crew(
+        self, workers: int, address: str = "local", faults: tuple[str, ...] = (), check=lambda: None,
+        on_preview=lambda image: None, **changed: object,
+    ):
         """A crew that is not hired yet."""
         from lemica.calibration.cluster.crew import Crew
 
@@ -144,7 +147,7 @@ class DemoCalibration:
                     self.asked.append((worker, *arguments))
                 return super()._call(worker, method, *arguments)
 
-        crew = Recorded(self.order(workers, address, fault, **changed), check, on_preview)
+        crew = Recorded(self.order(workers, address, faults, **changed), check, on_preview)
         crew.asked = []
         return crew
 
