@@ -9,6 +9,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 
+from ..job_folder import JobError
+
 LINK = Path(__file__).with_name("link.py")
 CLOSING = 15.0
 """How long the process may take to put things away, in seconds."""
@@ -17,7 +19,7 @@ RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_g
 """No statistics are sent to anybody; a head that is gone is noticed soon."""
 
 
-class ChannelError(RuntimeError):
+class ChannelError(JobError):
     """The process did not start."""
 
 

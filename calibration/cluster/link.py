@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import socket
 import sys
 import threading
 from multiprocessing.connection import Connection, Listener
@@ -100,6 +101,9 @@ class Link:
         """Join the cluster at the address, or start one here for "local"; what it has."""
         import ray
 
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdigit():  # Ray itself tries for half a minute
+            socket.create_connection((host, int(port)), timeout=10).close()
         quiet = {"log_to_driver": False, "logging_level": "error", "namespace": "lemica"}
         if address == "local":
             cpus = max(workers, os.cpu_count() or 1)
@@ -171,7 +175,7 @@ def main() -> None:
         return
     try:
         found = link.start(address, workers)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         link.tell("failed", f"{error}".strip())
         return
     home = None
