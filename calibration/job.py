@@ -227,6 +227,8 @@ class Job:
             self._begun(pending, sketch, lambda: np.frombuffer(deltas))
             self._timed(answer["seconds"], self._steps, done=self._steps if first else 0)
 
+        if not shares.finished:
+            self._report("workers are loading the model")
         crew.run(shares, lambda: shares.finished, answered)
         return [one.measured for one in samples]
 
