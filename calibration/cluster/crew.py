@@ -15,7 +15,7 @@ from .shares import Run, Shares, Speeds
 logger = logging.getLogger("LeMiCa")
 
 STRIKES = 3
-"""A worker that is lost this many times without a run in between is not hired again."""
+"""When as many workers times this are lost and no run was made in between, it is of no use to hire more."""
 
 PATIENCE = 300.0
 """How long to wait for a cluster that is gone or not there yet, in seconds."""
@@ -96,9 +96,8 @@ class Crew:
     _size: int = 0
     _numbers: int = 0
     _calls: int = 0
-    _strikes: dict[int, int] = field(default_factory=dict)
+    _losses: int = 0
     _gone: list[str] = field(default_factory=list)
-    _told: float = 0.0
     _next_glance: float = 0.0
     _glancing: tuple[int, int] | None = None
 
@@ -169,13 +168,12 @@ class Crew:
         self._channel.send("home", dict(self.order.home) | {"cpu": cpu})
         logger.info("LeMiCa: %d workers on Ray %s (%s)", size, found["version"], "one CPU core each" if cpu else "one GPU each")
         for _ in range(size - len(self._gone)):
-            self._hire(0)
+            self._hire()
 
-    def _hire(self, strikes: int) -> None:
+    def _hire(self) -> None:
         number = self._numbers
         self._numbers += 1
         self.workers[number] = Worker(number)
-        self._strikes[number] = strikes
         self._channel.send("hire", number)
         self.workers[number].call = self._call(number, "open", dict(self.order.calibration))
 
@@ -232,7 +230,7 @@ class Crew:
             self._retire(worker, str(error))
             return
         worker.run = worker.shares = None
-        self._strikes[worker.number] = 0
+        self._losses = 0
         shares.done(worker.number, run, answer["seconds"])
 
     def _leaves(self, worker: Worker) -> None:
@@ -243,14 +241,14 @@ class Crew:
     def _lost(self, worker: Worker, reason: str) -> None:
         """A worker was ended from outside: another one takes its place."""
         self.account.lost += 1
-        strikes = self._strikes[worker.number] + 1
+        self._losses += 1
         where = f" on {worker.host}" if worker.host else ""
-        if strikes >= STRIKES:
-            self._retire(worker, f"it was lost {strikes} times without a run in between: {reason}")
+        if self._losses >= STRIKES * self._size:
+            self._retire(worker, f"{self._losses} were lost and no run was made in between, the last one so: {reason}")
             return
         logger.warning("LeMiCa: worker %d%s is lost, another one takes its place: %s", worker.number, where, reason)
         self._remove(worker)
-        self._hire(strikes)
+        self._hire()
 
     def _retire(self, worker: Worker, reason: str) -> None:
         """A worker cannot work: the others go on without it."""
