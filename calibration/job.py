@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from ..schedules import Schedule
-from .cluster.crew import Crew
-from .cluster.shares import PathShares, Run, SampleShares
 from .estimate import errors_of, replay_calls, replayed_edges
 from .graph import ErrorGraph, all_segments
 from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name
@@ -98,7 +96,6 @@ class Job:
         others: schedules from elsewhere to be measured beside the solver's.
         on_progress: is told of every replay and path.
         on_preview: the callback of the sampler's runs that compute.
-        crew: workers that make the runs in place of this process; it is closed at the end.
 
     Raises:
         JobError: settings that do not fit, no samples, or samples on different grids.
@@ -116,7 +113,6 @@ class Job:
         others: Sequence[Schedule] = (),
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_preview: Callback | None = None,
-        crew: Crew | None = None,
     ) -> None:
         if not samplings:
             raise JobError("There is nothing to sample: give one prompt or more.")
@@ -139,9 +135,6 @@ class Job:
         self.folder = JobFolder(root / folder_name(name), self._identity(), len(self._segments))
         self._others = others
         self._on_progress, self._on_preview = on_progress, on_preview
-        self._crew = crew
-        self._expected: Sequence[Route] = ()
-        self._routes: dict[Run, tuple[Route, Sampling]] = {}
         self._done = 0
         self._measured_seconds, self._measured_steps = 0.0, 0
 
@@ -170,26 +163,23 @@ class Job:
         self.folder.open()
         before = self._computed()
         try:
-            if self._crew is None:
-                measured = [self._measure(place) for place in range(len(self._samplings))]
-            else:
-                measured = self._measure_by(self._crew)
-            graph = self._graph(measured)
+            graph = self._graph(self._measure_all())
             outcomes = {budget: self._decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
             return Result(graph, outcomes, self._computed() - before)
         finally:
-            if self._crew is not None:
-                self._crew.close()
             self.folder.close()
             for replays in self._replays:
                 replays.forget()
 
     def _computed(self) -> int:
-        """How many steps all runs so far have computed, wherever they were made."""
-        elsewhere = 0 if self._crew is None else self._crew.account.computed
-        return elsewhere + sum(sampling.computed for sampling in self._judged)
+        """How many steps all runs so far have computed."""
+        return sum(sampling.computed for sampling in self._judged)
 
     # Segments
+
+    def _measure_all(self) -> list[Measured]:
+        """Everything that the graph needs of all samples."""
+        return [self._measure(place) for place in range(len(self._samplings))]
 
     def _measure(self, place: int) -> Measured:
         """Everything that the graph needs of one sample, measured in this process."""
@@ -206,31 +196,6 @@ class Job:
             self._replayed(pending, edge, error, time.perf_counter() - begin)
         replays.forget()
         return pending.measured
-
-    def _measure_by(self, crew: Crew) -> list[Measured]:
-        """The same of all samples, measured by workers; everything is written here."""
-        samples = [self._open(place) for place in range(len(self._samplings))]
-        cost = (self._steps - self._segments[:, 2].astype(int)).tolist()
-        shares = SampleShares(
-            self._steps, {one.place: one.todo for one in samples}, cost,
-            [one.place for one in samples if one.needs_deltas], crew.speeds,
-        )
-
-        def answered(worker: int, run: Run, answer: Mapping[str, object]) -> None:
-            pending = samples[run.place]
-            pending.stage = f"{shares.complete} of {len(samples)} samples, {crew.active} workers"
-            if run.kind == "replay":
-                self._replayed(pending, run.item, answer["value"], answer["seconds"])
-                return
-            sketch, deltas = answer["value"]
-            first = pending.needs_deltas
-            self._begun(pending, sketch, lambda: np.frombuffer(deltas))
-            self._timed(answer["seconds"], self._steps, done=self._steps if first else 0)
-
-        if not shares.finished:
-            self._report("workers are loading the model")
-        crew.run(shares, lambda: shares.finished, answered)
-        return [one.measured for one in samples]
 
     def _open(self, place: int) -> Pending:
         """A sample with what the folder knows of it; that much is done."""
@@ -316,49 +281,26 @@ class Job:
         def measure(route: Route, place: int) -> float:
             sampling = self._judged[place]
             error = self.folder.path_error(route.key, sampling.sample, sampling.conds)
-            if error is None and paths is not None:
-                error = self._path_by(self._crew, paths, route, place)
             if error is None:
-                begin = time.perf_counter()
-                error = self._replays[place].path(route.schedule(self._steps), self._on_preview)
-                self._timed(time.perf_counter() - begin, budget)
-                self.folder.save_path_error(route.key, sampling.sample, sampling.conds, error)
+                error = self._measure_path(route, place)
             share = min(contest.tried / total, 1.0)
             self._done = self._done_before(budget) + int(share * total * budget * len(self._judged))
             self._report(stage)
             return error
 
-        paths = None if self._crew is None else PathShares(self._steps, self._crew.speeds)
         contest = Contest(measure, len(self._judged), self._steps, self._expect)
         return contest.polish(contest.best(routes), self.settings.tries, graph.rules)
 
     def _expect(self, routes: Sequence[Route]) -> None:
-        self._expected = routes
+        """Which routes are likely to be measured next; of no use where one is measured at a time."""
 
-    def _path_by(self, crew: Crew, paths: PathShares, route: Route, place: int) -> float:
-        """The error of a route on a sample, measured by a worker; idle ones measure what is likely to be asked next."""
-        here = self._judged[place]
-        wanted: list[Run] = []
-        runs: dict[Run, tuple[Route, Sampling]] = {}
-        for other in (route, *self._expected):
-            for number, sampling in enumerate(self._judged):
-                if self.folder.path_error(other.key, sampling.sample, sampling.conds) is None:
-                    item = other.computed, tuple(map(str, other.rules))
-                    run = Run("path", number, item, len(other.computed))
-                    runs[run] = other, sampling
-                    wanted.append(run)
-            if len(wanted) >= 2 * crew.active:
-                break
-        self._routes |= runs
-        paths.want(wanted)
-
-        def answered(worker: int, run: Run, answer: Mapping[str, object]) -> None:
-            found, sampling = self._routes[run]
-            self.folder.save_path_error(found.key, sampling.sample, sampling.conds, answer["value"])
-            self._timed(answer["seconds"], run.steps, done=0)
-
-        crew.run(paths, lambda: self.folder.path_error(route.key, here.sample, here.conds) is not None, answered)
-        return self.folder.path_error(route.key, here.sample, here.conds)
+    def _measure_path(self, route: Route, place: int) -> float:
+        """The error of a route on a sample, measured and written down."""
+        begin, sampling = time.perf_counter(), self._judged[place]
+        error = self._replays[place].path(route.schedule(self._steps), self._on_preview)
+        self._timed(time.perf_counter() - begin, len(route.computed))
+        self.folder.save_path_error(route.key, sampling.sample, sampling.conds, error)
+        return error
 
     def _done_before(self, budget: int) -> int:
         cost = self.cost()
@@ -366,6 +308,10 @@ class Job:
         return cost.references + cost.replays + len(self._judged) * larger
 
     # Accounts
+
+    def _workers(self) -> int:
+        """How many runs are made at a time."""
+        return 1
 
     def _timed(self, seconds: float, steps: int, done: int | None = None) -> None:
         """So many steps took so long; ``done``: how many of them the calibration asked for, all if not given."""
@@ -378,8 +324,7 @@ class Job:
         done = min(self._done, cost.computed)
         left = None
         if self._measured_steps:
-            workers = 1 if self._crew is None else self._crew.active
-            left = (cost.computed - done) * self._measured_seconds / self._measured_steps / workers
+            left = (cost.computed - done) * self._measured_seconds / self._measured_steps / self._workers()
         self._on_progress(Progress(stage, done, cost.computed, left, cost, cells))
 
     def _identity(self) -> dict[str, object]:

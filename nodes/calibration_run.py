@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -16,6 +17,7 @@ from ..cache.blocks import stack_family
 from ..cache.identity import identify
 from ..cache.wrapper import OTHER_CACHES
 from ..calibration import METRICS, MODES
+from ..calibration.cluster.crew_job import CrewJob
 from ..calibration.job import Job, Settings
 from ..calibration.job_folder import JobError
 from ..calibration.quality import measure
@@ -176,11 +178,13 @@ def calibrate(
     _check_names(name, samplings[0].sigmas, settings.budgets)
     distance: Distance | None = FrameDistance(samplings[0], order.vae) if order.metric == "lpips" else None
     broadcast = Broadcast(node.hidden.unique_id, name, model, settings.longest)
-    crew = hire(node, samplings, settings, order, broadcast.show) if order.ray.strip() else None
-    job = Job(
+    make = Job
+    if order.ray.strip():
+        make = partial(CrewJob, crew=hire(node, samplings, settings, order, broadcast.show))
+    job = make(
         calibrations().root, name, samplings, settings, distance=distance,
         others=_others(match, samplings[0].sigmas, settings.budgets),
-        on_progress=broadcast.progress, on_preview=broadcast.preview, crew=crew,
+        on_progress=broadcast.progress, on_preview=broadcast.preview,
     )
     begin = time.monotonic()
     with broadcast:

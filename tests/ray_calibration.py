@@ -153,11 +153,15 @@ class DemoCalibration:
 
     def run(self, name: str, crew=None, on_progress: Callable = lambda progress: None):
         """A calibration under this name, from where it is to its end."""
+        from functools import partial
+
         import torch
+        from lemica.calibration.cluster.crew_job import CrewJob
         from lemica.calibration.job import Job
 
+        make = Job if crew is None else partial(CrewJob, crew=crew)
         with torch.inference_mode():
-            return Job(self.folder / "jobs", name, self.samplings, self.settings, crew=crew, on_progress=on_progress).run()
+            return make(self.folder / "jobs", name, self.samplings, self.settings, on_progress=on_progress).run()
 
     def replays(self, name: str) -> int:
         """How many replays a calibration has written down."""
