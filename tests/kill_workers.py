@@ -35,7 +35,7 @@ def main() -> None:
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         enter_comfyui(Path(folder))
-        demo = DemoCalibration(Path(folder), samples=4, steps=12, budgets=(6,))
+        demo = DemoCalibration(Path(folder))
         alone = demo.run("alone")
         expected = demo.replays("alone")
         while said["kills"] < arguments.kills:
