@@ -15,8 +15,13 @@ LINK = Path(__file__).with_name("link.py")
 CLOSING = 15.0
 """How long the process may take to put things away, in seconds."""
 
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
-"""No statistics are sent to anybody; a head that is gone is noticed soon."""
+RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+}
+"""No statistics are sent to anybody, no folder to workers, and a head that is gone is noticed soon."""
 
 
 class ChannelError(JobError):

@@ -53,6 +53,8 @@ class Seat:
         arguments += ["--temp-directory", own, "--output-directory", own, "--database-url", "sqlite:///:memory:"]
         if home["cpu"] and "--cpu" not in arguments:
             arguments.append("--cpu")
+        # Ray puts the folder of this script on every worker's path, where its short names could hide others.
+        sys.path[:] = [one for one in sys.path if not one.endswith(os.path.join("calibration", "cluster"))]
         sys.argv = ["main.py", *arguments]
         sys.path.insert(0, path)
         os.chdir(path)
