@@ -1,6 +1,6 @@
 """Kills Ray workers of a calibration at random moments: `tests/run --script tests/kill_workers.py --kills 50`.
 
-Every kill is SIGKILL to a worker that is at work, or is loading; another one takes its place. Prints how many kills it
+Every kill is SIGKILL to a worker that is at work; another one takes its place. Prints how many kills it
 took, how many replays were made twice (at most one a kill may be), how many were lost, and how many calibrations came to
 another result than in one process. A calibration that ends before all kills are done is followed by the next one.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--gap", type=float, default=1.0, help="mean seconds of work between two kills")
+    parser.add_argument("--life", type=float, default=2.0, help="mean seconds that a worker works before it is killed")
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     said = {"kills": 0, "calibrations": 0, "replays": 0, "made_twice": 0, "lost": 0, "other_results": 0, "seconds": 0.0}
@@ -39,21 +40,20 @@ def main() -> None:
         alone = demo.run("alone")
         expected = demo.replays("alone")
         while said["kills"] < arguments.kills:
-            killed: set[int] = set()
-            due = [time.monotonic()]
+            deaths: dict[int, float] = {}
             crew = demo.crew(arguments.workers)
 
-            def kill(crew=crew, killed=killed, due=due) -> None:
-                """At random moments, any worker that makes a run."""
-                busy = [one for one in crew.workers.values() if one.run is not None and one.number not in killed]
-                if said["kills"] >= arguments.kills or not busy or time.monotonic() < due[0]:
-                    return
-                worker = draw.choice(busy)
-                os.kill(worker.pid, signal.SIGKILL)
-                killed.add(worker.number)
-                said["kills"] += 1
-                due[0] = time.monotonic() + draw.expovariate(1 / arguments.gap)
-                print(f"{said['kills']} kills", file=sys.stderr, flush=True)
+            def kill(crew=crew, deaths=deaths) -> None:
+                """Let every worker live for a random time from its first run on."""
+                for worker in crew.workers.values():
+                    if worker.run is None or said["kills"] >= arguments.kills:
+                        continue
+                    now = time.monotonic()
+                    if now >= deaths.setdefault(worker.number, now + draw.expovariate(1 / arguments.life)):
+                        os.kill(worker.pid, signal.SIGKILL)
+                        deaths[worker.number] = math.inf
+                        said["kills"] += 1
+                        print(f"{said['kills']} kills", file=sys.stderr, flush=True)
 
             crew.check = kill
             said["calibrations"] += 1
