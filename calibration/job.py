@@ -13,21 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..schedules import Schedule
 from .estimate import errors_of, replay_calls, replayed_edges
 from .graph import ErrorGraph, all_segments
-from .job_folder import JobError, JobFolder, Measured, folder_name
+from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name
 from .outcome import Contest, Outcome, Route, candidates
 from .replay import LATENT_DISTANCES, Distance, Replays
 from .sampling import Callback, Sampling
 from .settings import Cell, Cost, Progress, Settings, duration
 
 __all__ = ["Cell", "Cost", "Job", "Progress", "Result", "Settings", "duration"]
-
-SKETCH = 32
-"""How many values of a final latent are kept to recognise it."""
 
 SKETCH_TOLERANCE = 0.05
 """How far they may be off, as a share of their size: a GPU's rounding, not another model."""
@@ -65,6 +61,26 @@ class Result:
             )
             for budget, outcome in sorted(self.outcomes.items(), reverse=True)
         ]
+
+
+@dataclass(slots=True)
+class Pending:
+    """A sample, and which of its edges are still to be replayed; ``measured`` is None until its full run was made."""
+
+    place: int
+    stage: str
+    measured: Measured | None
+    todo: list[int]
+
+    @property
+    def needs_deltas(self) -> bool:
+        """Whether the distances at the ends of segments are not known."""
+        return self.measured is None or bool(np.isnan(self.measured.deltas).any())
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to measure."""
+        return not self.todo and not self.needs_deltas
 
 
 class Job:
@@ -145,53 +161,77 @@ class Job:
             ReplayError: a sample cannot be measured.
         """
         self.folder.open()
-        before = sum(sampling.computed for sampling in self._judged)
+        before = self._computed()
         try:
-            measured = [self._measure(place) for place in range(len(self._samplings))]
-            graph = self._graph(measured)
+            graph = self._graph(self._measure_all())
             outcomes = {budget: self._decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
-            return Result(graph, outcomes, sum(sampling.computed for sampling in self._judged) - before)
+            return Result(graph, outcomes, self._computed() - before)
         finally:
             self.folder.close()
             for replays in self._replays:
                 replays.forget()
 
+    def _computed(self) -> int:
+        """How many steps all runs so far have computed."""
+        return sum(sampling.computed for sampling in self._judged)
+
     # Segments
 
+    def _measure_all(self) -> list[Measured]:
+        """Everything that the graph needs of all samples."""
+        return [self._measure(place) for place in range(len(self._samplings))]
+
     def _measure(self, place: int) -> Measured:
-        """Everything that the graph needs of one sample."""
-        sampling, replays = self._samplings[place], self._replays[place]
-        measured = self.folder.load(sampling.sample, sampling.conds)
-        todo = self._wanted if measured is None else self._wanted[np.isnan(measured.replayed[self._wanted])]
-        self._done += self._steps + replay_calls(self._segments, self._steps, self._wanted)
-        stage = f"sample {place + 1} of {len(self._samplings)}"
-        known = [] if measured is None else np.setdiff1d(self._wanted, todo).tolist()
-        cells = [cell for edge in known for cell in self._cells(measured, edge)]
-        if measured is not None and not len(todo) and not np.isnan(measured.deltas).any():
-            self._report(stage, *cells)
-            return measured
-        self._done -= self._steps + replay_calls(self._segments, self._steps, todo)
-        self._report(stage, *cells)
+        """Everything that the graph needs of one sample, measured in this process."""
+        pending, replays = self._open(place), self._replays[place]
+        if pending.complete:
+            return pending.measured
         reference = replays.reference(self._on_preview)
+        self._begun(pending, replays.sketch(), lambda: replays.segment_deltas(self._segments, self.settings.rules))
         self._timed(reference.seconds, self._steps)
-        sketch = _sketch(reference.latents[-1])
-        if measured is None:
-            unknown = np.full(len(self._segments), np.nan)
-            measured = Measured(sampling.sample, sampling.conds, sketch, unknown.copy(), unknown)
-        _check_same(sketch, measured.sketch, sampling)
-        if np.isnan(measured.deltas).any():
-            measured.deltas[:] = self._deltas(replays)
-            self.folder.save(measured)
-        for edge in todo.tolist():
+        for edge in list(pending.todo):
             before, start, end, kind = self._segments[edge].tolist()
             begin = time.perf_counter()
-            rule = self.settings.rules[kind]
-            measured.replayed[edge] = replays.replay(before, start, end, rule, self._on_preview)
-            self.folder.save(measured)
-            self._timed(time.perf_counter() - begin, self._steps - end)
-            self._report(stage, *self._cells(measured, edge))
+            error = replays.replay(before, start, end, self.settings.rules[kind], self._on_preview)
+            self._replayed(pending, edge, error, time.perf_counter() - begin)
         replays.forget()
-        return measured
+        return pending.measured
+
+    def _open(self, place: int) -> Pending:
+        """A sample with what the folder knows of it; that much is done."""
+        sampling = self._samplings[place]
+        measured = self.folder.load(sampling.sample, sampling.conds)
+        todo = self._wanted if measured is None else self._wanted[np.isnan(measured.replayed[self._wanted])]
+        pending = Pending(place, f"sample {place + 1} of {len(self._samplings)}", measured, todo.tolist())
+        self._done += replay_calls(self._segments, self._steps, np.setdiff1d(self._wanted, todo))
+        if pending.complete:
+            self._done += self._steps
+        known = [] if measured is None else np.setdiff1d(self._wanted, todo).tolist()
+        self._report(pending.stage, *(cell for edge in known for cell in self._cells(measured, edge)))
+        return pending
+
+    def _begun(self, pending: Pending, sketch: Sequence[float], deltas: Callable[[], np.ndarray]) -> None:
+        """The full run of a sample is made: keep its deltas if they are not known yet.
+
+        Raises:
+            OtherPictureError: it ends elsewhere than the one that the sample was begun with.
+        """
+        sampling = self._samplings[pending.place]
+        if pending.measured is None:
+            unknown = np.full(len(self._segments), np.nan)
+            pending.measured = Measured(sampling.sample, sampling.conds, list(sketch), unknown.copy(), unknown)
+        _check_same(sketch, pending.measured.sketch, sampling)
+        if pending.needs_deltas:
+            pending.measured.deltas[:] = deltas()
+            self.folder.save(pending.measured)
+
+    def _replayed(self, pending: Pending, edge: int, error: float, seconds: float) -> None:
+        """Write down what a replay gave, and tell it."""
+        pending.measured.replayed[edge] = error
+        self.folder.save(pending.measured)
+        pending.todo.remove(edge)
+        self._timed(seconds, self._steps - int(self._segments[edge, 2]))
+        self._report(pending.stage, *self._cells(pending.measured, edge))
 
     def _cells(self, measured: Measured, edge: int) -> list[Cell]:
         """What a replay tells: its error, and where it stands for others at its end, theirs, for the best step before."""
@@ -206,17 +246,6 @@ class Job:
             key = int(self._segments[other, 1]), int(self._segments[other, 3])
             best[key] = min(float(measured.deltas[other] / delta * error), best.get(key, math.inf))
         return [(start, end, value, rules[kind]) for (start, kind), value in best.items()]
-
-    def _deltas(self, replays: Replays) -> np.ndarray:
-        """The L1 distance at the end of every segment, [edges]."""
-        passes: dict[tuple[int, int, int], list[int]] = {}
-        for edge, (before, start, _, kind) in enumerate(self._segments.tolist()):
-            passes.setdefault((before, start, kind), []).append(edge)
-        deltas = np.full(len(self._segments), np.nan)
-        for (before, start, kind), edges in passes.items():
-            ends = self._segments[edges, 2].tolist()
-            deltas[edges] = replays.deltas(before, start, self.settings.rules[kind], ends)
-        return deltas
 
     def _graph(self, measured: Sequence[Measured]) -> ErrorGraph:
         """The error graph of all samples, those of earlier runs with the same settings included."""
@@ -253,17 +282,25 @@ class Job:
             sampling = self._judged[place]
             error = self.folder.path_error(route.key, sampling.sample, sampling.conds)
             if error is None:
-                begin = time.perf_counter()
-                error = self._replays[place].path(route.schedule(self._steps), self._on_preview)
-                self._timed(time.perf_counter() - begin, budget)
-                self.folder.save_path_error(route.key, sampling.sample, sampling.conds, error)
+                error = self._measure_path(route, place)
             share = min(contest.tried / total, 1.0)
             self._done = self._done_before(budget) + int(share * total * budget * len(self._judged))
             self._report(stage)
             return error
 
-        contest = Contest(measure, len(self._judged), self._steps)
+        contest = Contest(measure, len(self._judged), self._steps, self._expect)
         return contest.polish(contest.best(routes), self.settings.tries, graph.rules)
+
+    def _expect(self, routes: Sequence[Route]) -> None:
+        """Which routes are likely to be measured next; of no use where one is measured at a time."""
+
+    def _measure_path(self, route: Route, place: int) -> float:
+        """The error of a route on a sample, measured and written down."""
+        begin, sampling = time.perf_counter(), self._judged[place]
+        error = self._replays[place].path(route.schedule(self._steps), self._on_preview)
+        self._timed(time.perf_counter() - begin, len(route.computed))
+        self.folder.save_path_error(route.key, sampling.sample, sampling.conds, error)
+        return error
 
     def _done_before(self, budget: int) -> int:
         cost = self.cost()
@@ -272,17 +309,22 @@ class Job:
 
     # Accounts
 
-    def _timed(self, seconds: float, steps: int) -> None:
+    def _workers(self) -> int:
+        """How many runs are made at a time."""
+        return 1
+
+    def _timed(self, seconds: float, steps: int, done: int | None = None) -> None:
+        """So many steps took so long; ``done``: how many of them the calibration asked for, all if not given."""
         self._measured_seconds += seconds
         self._measured_steps += steps
-        self._done += steps
+        self._done += steps if done is None else done
 
     def _report(self, stage: str, *cells: Cell) -> None:
         cost = self.cost()
         done = min(self._done, cost.computed)
         left = None
         if self._measured_steps:
-            left = (cost.computed - done) * self._measured_seconds / self._measured_steps
+            left = (cost.computed - done) * self._measured_seconds / self._measured_steps / self._workers()
         self._on_progress(Progress(stage, done, cost.computed, left, cost, cells))
 
     def _identity(self) -> dict[str, object]:
@@ -302,16 +344,11 @@ class Job:
         }
 
 
-def _sketch(final: torch.Tensor) -> list[float]:
-    places = torch.linspace(0, len(final) - 1, min(SKETCH, len(final))).long()
-    return final[places].tolist()
-
-
 def _check_same(sketch: Sequence[float], known: Sequence[float], sampling: Sampling) -> None:
-    """JobError unless the model gives what it gave when the sample was begun."""
+    """OtherPictureError unless the model gives what it gave when the sample was begun."""
     difference = np.abs(np.subtract(sketch, known)).mean() if len(sketch) == len(known) else np.inf
     if not difference <= SKETCH_TOLERANCE * np.abs(known).mean():
-        raise JobError(
+        raise OtherPictureError(
             f"For prompt {sampling.sample.prompt[:60]!r}, seed {sampling.sample.seed}, the model gives another picture than "
             "when this calibration was begun: a LoRA, the checkpoint or the code has changed. Give the calibration "
             "another name, or go back to what it was begun with."

@@ -30,6 +30,10 @@ class JobError(ValueError):
     """A calibration cannot begin or go on: its name is taken, or its files are not those of this calibration."""
 
 
+class OtherPictureError(JobError):
+    """A full run ends elsewhere than the one that the sample was begun with."""
+
+
 @dataclass(slots=True)
 class Measured:
     """What is known of one sample: [edges] each, NaN where nothing was measured.

@@ -68,10 +68,15 @@ class Contest:
         measure: measures one route on one sample.
         samples: how many samples there are.
         steps: N.
+        expect: is told which routes come next, should none of them be the new best.
     """
 
-    def __init__(self, measure: Measure, samples: int, steps: int) -> None:
+    def __init__(
+        self, measure: Measure, samples: int, steps: int,
+        expect: Callable[[Sequence[Route]], None] = lambda routes: None,
+    ) -> None:
         self._measure = measure
+        self._expect = expect
         self._samples = samples
         self._steps = steps
         self.tried = 0
@@ -79,7 +84,9 @@ class Contest:
     def best(self, routes: Iterable[Route]) -> Outcome:
         """The route with the smallest score; a route that can no longer win is not measured to its end."""
         best: Outcome | None = None
-        for route in routes:
+        routes = list(routes)
+        for place, route in enumerate(routes):
+            self._expect(routes[place + 1 :])
             outcome = self._try(route, None if best is None else best.score)
             if outcome is not None and (best is None or outcome.score < best.score):
                 best = outcome
@@ -92,12 +99,15 @@ class Contest:
         improved = True
         while improved:
             improved = False
-            for route in neighbours(outcome.route, self._steps, rules):
+            changed = list(neighbours(outcome.route, self._steps, rules))
+            for place, route in enumerate(changed):
                 if self.tried - start >= limit:
                     return outcome
                 if route.key in seen:
                     continue
                 seen.add(route.key)
+                left = max(limit - (self.tried - start) - 1, 0)
+                self._expect([other for other in changed[place + 1 :] if other.key not in seen][:left])
                 found = self._try(route, outcome.score - SMALLEST_GAIN)
                 if found is not None:
                     outcome, improved = found, True

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ..cache.placement import Placement
@@ -23,6 +24,10 @@ from .sampling import Callback, Sampling
 
 Distance = Callable[[torch.Tensor, torch.Tensor], float]
 """The error between the final latents of two runs, flat."""
+
+
+SKETCH = 32
+"""How many values of a final latent are kept to recognise it."""
 
 
 class ReplayError(RuntimeError):
@@ -94,6 +99,21 @@ class Replays:
     def forget(self) -> None:
         """Let go of the reference trajectory; its final latent stays."""
         self._reference = None
+
+    def sketch(self) -> list[float]:
+        """A few values of the full run's final latent, to recognise it by."""
+        final = self.reference().latents[self.steps]
+        return final[torch.linspace(0, len(final) - 1, min(SKETCH, len(final))).long()].tolist()
+
+    def segment_deltas(self, segments: np.ndarray, rules: Sequence[Rule]) -> np.ndarray:
+        """The L1 distance at the end of every segment, [edges]; ``segments`` are [edges, 4], as ErrorGraph has them."""
+        passes: dict[tuple[int, int, int], list[int]] = {}
+        for edge, (before, start, _, kind) in enumerate(segments.tolist()):
+            passes.setdefault((before, start, kind), []).append(edge)
+        found = np.full(len(segments), np.nan)
+        for (before, start, kind), edges in passes.items():
+            found[edges] = self.deltas(before, start, rules[kind], segments[edges, 2].tolist())
+        return found
 
     def deltas(self, before: int, start: int, rule: Rule, ends: Sequence[int]) -> list[float]:
         """How far reuse from ``start`` on leads off the reference: the L1 distance of the latents at every end.

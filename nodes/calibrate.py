@@ -14,14 +14,14 @@ from comfy_api.latest import io
 from ..calibration import Sample
 from ..calibration.job_folder import JobError
 from ..calibration.sampling import AttachedModel, Sampling, digest_conds, ksampler_sampling
-from .calibration_run import Order, calibrate, lines_of, measuring_inputs, result_outputs
+from .calibration_run import Calibrating, Order, lines_of, measuring_inputs, result_outputs
 
 CATEGORY = "model/patch/LeMiCa"
 PROMPTS = 64
 GUIDERS = 16
 
 
-class LeMiCaCalibrate(io.ComfyNode):
+class LeMiCaCalibrate(Calibrating):
     """Measures what reuse costs when a KSampler samples, and saves schedules."""
 
     @classmethod
@@ -69,7 +69,7 @@ class LeMiCaCalibrate(io.ComfyNode):
                 *measuring_inputs(),
             ],
             outputs=result_outputs(),
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
@@ -92,10 +92,10 @@ class LeMiCaCalibrate(io.ComfyNode):
             "latent": latent_digest(latent),
         }
         name = f"{steps}-{sampler_name}-{scheduler}-cfg{cfg:g}"
-        return calibrate(cls, model, samplings, setup, name, order)
+        return cls.measure(model, samplings, setup, name, order)
 
 
-class LeMiCaCalibrateCustom(io.ComfyNode):
+class LeMiCaCalibrateCustom(Calibrating):
     """Measures what reuse costs when guiders, a sampler and sigmas are given, and saves schedules."""
 
     @classmethod
@@ -133,7 +133,7 @@ class LeMiCaCalibrateCustom(io.ComfyNode):
                 *measuring_inputs(),
             ],
             outputs=result_outputs(),
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
@@ -164,7 +164,7 @@ class LeMiCaCalibrateCustom(io.ComfyNode):
         }
         guided = f"-cfg{given[0].cfg:g}" if hasattr(given[0], "cfg") else ""
         name = f"{len(sigmas) - 1}-{sampler_name_of(sampler)}-custom{guided}"
-        return calibrate(cls, model, samplings, setup, name, order)
+        return cls.measure(model, samplings, setup, name, order)
 
 
 def named_prompts(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import time
+from io import BytesIO
 from types import TracebackType
 
 import comfy.utils
 import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
+from PIL import Image
 from server import PromptServer
 
 from ..calibration.job import Cell, Cost, Progress, duration
@@ -106,6 +108,12 @@ class Broadcast:
         denoised = denoised.tensors[0] if denoised.is_nested else denoised
         image = self._previewer.decode_latent_to_preview_image("JPEG", denoised)
         self._bar.update_absolute(self._done, preview=image)
+
+    def show(self, image: bytes) -> None:
+        """Show a preview that a worker has made, as JPEG."""
+        with Image.open(BytesIO(image)) as preview:
+            preview.load()
+            self._bar.update_absolute(self._done, preview=("JPEG", preview, latent_preview.MAX_PREVIEW_RESOLUTION))
 
     def end(self, cost: Cost) -> None:
         """Everything is measured and saved."""

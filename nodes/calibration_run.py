@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -16,6 +17,7 @@ from ..cache.blocks import stack_family
 from ..cache.identity import identify
 from ..cache.wrapper import OTHER_CACHES
 from ..calibration import METRICS, MODES
+from ..calibration.cluster.crew_job import CrewJob
 from ..calibration.job import Job, Settings
 from ..calibration.job_folder import JobError
 from ..calibration.quality import measure
@@ -25,6 +27,7 @@ from ..schedules import PRESETS, SLOPES, Match, Rule, Schedule, find_family, pre
 from ..schedules.schedule import check_name, check_sigmas
 from .calibration_progress import Broadcast
 from .calibration_summary import picture_of, summary
+from .crew import hire
 from .library import calibrations, library
 from .report import load_network
 from .types import Calibrated, ErrorGraphType, as_image
@@ -72,6 +75,15 @@ def measuring_inputs() -> list[io.Input]:
             "tries", default=24, min=0, max=1000, advanced=True,
             tooltip="How many changed paths to sample per budget in search of a better one.",
         ),
+        io.String.Input(
+            "ray", default="", optional=True, advanced=True,
+            tooltip="Measure on Ray: local starts it on this machine, auto or an address joins a cluster. Empty measures "
+            "in this process.",
+        ),
+        io.Int.Input(
+            "workers", default=0, min=0, max=4096, optional=True, advanced=True,
+            tooltip="How many workers measure on Ray; 0 takes one for every GPU. Without a GPU, one CPU core each.",
+        ),
     ]
 
 
@@ -95,6 +107,8 @@ class Order:
     metric: str
     tries: int
     vae: VAE | None = None
+    ray: str = ""
+    workers: int = 0
 
     def check(self, model: ModelPatcher) -> None:
         """JobError for what this model, or this machine, cannot measure."""
@@ -134,6 +148,17 @@ def lines_of(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+class Calibrating(io.ComfyNode):
+    """A node that calibrates, once its inputs are samples."""
+
+    @classmethod
+    def measure(
+        cls, model: ModelPatcher, samplings: Sequence[Sampling], setup: Mapping[str, object], name: str, order: Order
+    ) -> io.NodeOutput:
+        """What the node does with its samples; a worker of a calibration elsewhere serves their runs instead."""
+        return calibrate(cls, model, samplings, setup, name, order)
+
+
 def calibrate(
     node: type[io.ComfyNode], model: ModelPatcher, samplings: Sequence[Sampling], setup: Mapping[str, object],
     default_name: str, order: Order,
@@ -153,7 +178,10 @@ def calibrate(
     _check_names(name, samplings[0].sigmas, settings.budgets)
     distance: Distance | None = FrameDistance(samplings[0], order.vae) if order.metric == "lpips" else None
     broadcast = Broadcast(node.hidden.unique_id, name, model, settings.longest)
-    job = Job(
+    make = Job
+    if order.ray.strip():
+        make = partial(CrewJob, crew=hire(node, samplings, settings, order, broadcast.show))
+    job = make(
         calibrations().root, name, samplings, settings, distance=distance,
         others=_others(match, samplings[0].sigmas, settings.budgets),
         on_progress=broadcast.progress, on_preview=broadcast.preview,

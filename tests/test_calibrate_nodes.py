@@ -48,7 +48,9 @@ def test_node_ids_and_the_order_of_their_inputs_stay_what_saved_workflows_hold(s
         "model", "latent", "positive", "prompts", "negative_prompt", "steps", "cfg", "sampler_name", "scheduler",
         "denoise", *measuring,
     ]
-    assert list(info["LeMiCaCalibrate"]["input"]["optional"]) == ["negative", "clip", "vae"]
+    assert list(info["LeMiCaCalibrate"]["input"]["optional"]) == ["negative", "clip", "vae", "ray", "workers"]
+    assert list(info["LeMiCaCalibrateCustom"]["input"]["optional"]) == ["vae", "ray", "workers"]
+    assert all(info["LeMiCaCalibrate"]["input"]["optional"][name][1]["advanced"] for name in ("ray", "workers"))
     assert list(info["LeMiCaCalibrateCustom"]["input"]["required"]) == [
         "guiders", "sampler", "sigmas", "latent", "prompts", "add_noise", *measuring
     ]

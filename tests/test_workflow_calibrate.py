@@ -242,6 +242,8 @@ def test_the_command_has_help_of_its_own():
         (["--steps", "1"], "--steps is 1"),
         (["--samples", "0"], "--samples is 0"),
         (["--mode", "slow"], "invalid choice: 'slow'"),
+        (["--workers", "2"], "together with --ray"),
+        (["--ray", "--workers", "0"], "--workers is 0"),
         ([], "no ComfyUI folder"),
     ],
 )

@@ -27,13 +27,16 @@ class Changes:
     mode: str | None = None
     samples: int | None = None
     name: str | None = None
+    ray: str | None = None
+    workers: int | None = None
 
 
 def changed(prompt: Prompt, object_info: dict[str, Any], changes: Changes) -> Prompt:
     """Return the workflow with these changes."""
     prompt = copy.deepcopy(prompt)
     inputs = prompt[calibrate_node(prompt)]["inputs"]
-    for key, value in (("steps", changes.steps), ("mode", changes.mode), ("name", changes.name)):
+    for key in ("steps", "mode", "name", "ray", "workers"):
+        value = getattr(changes, key)
         if value is not None:
             inputs[key] = value
     if changes.samples is not None:

@@ -58,9 +58,12 @@ def main() -> int:
     try:
         if not entered:
             _check(options)
-            return _enter(environment.find(), arguments)
+            packages = environment.COMPARE | (environment.RAY if options.calibrate and options.ray else {})
+            return _enter(environment.find(), arguments, packages)
         path, python, owned = arguments[1:4]
-        return _run(ComfyUI(Path(path), Path(python), owned == "owned"), options)
+        # With Ray, the server runs in the Python of this start, which has it beside ComfyUI's packages.
+        chosen = sys.executable if options.calibrate and options.ray else python
+        return _run(ComfyUI(Path(path), Path(chosen), owned == "owned"), options)
     except Failure as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
@@ -86,6 +89,13 @@ def _calibrate_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mode", choices=MODES, help="how much is replayed (default: standard; exact takes far longest)")
     parser.add_argument("--samples", type=int, metavar="N", help="how many prompts to measure with (default: 4)")
     parser.add_argument("--name", help="what to call the calibration (default: after model, steps and sampler)")
+    parser.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS",
+        help="measure on Ray: the cluster at ADDRESS or auto; without one Ray is started on this machine",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="with --ray: how many workers (default: one for every GPU)"
+    )
     parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the picture goes (default: output-lemica/DATE-TIME)")
     parser.set_defaults(calibrate=True, file=WORKFLOWS / "calibrate.json", serve=False)
@@ -120,11 +130,13 @@ def _check(options: argparse.Namespace) -> None:
         raise Failure(f"--steps is {options.steps}: a run needs 2 steps or more to reuse any.")
     if options.calibrate and options.samples is not None and options.samples < 1:
         raise Failure(f"--samples is {options.samples}: one prompt or more is needed.")
+    if options.calibrate and options.workers is not None and (options.ray is None or options.workers < 1):
+        raise Failure(f"--workers is {options.workers}: give 1 or more, together with --ray.")
 
 
-def _enter(comfy: ComfyUI, arguments: list[str]) -> int:
+def _enter(comfy: ComfyUI, arguments: list[str], packages: dict[str, str]) -> int:
     """Start this command again with the Python that sees ComfyUI's packages."""
-    python = environment.python_with(comfy, environment.COMPARE)
+    python = environment.python_with(comfy, packages)
     kind = "owned" if comfy.owned else "found"
     command = [str(python), str(WORKFLOWS / "run"), ENTERED, str(comfy.path), str(comfy.python), kind, *arguments]
     sys.stdout.flush()
@@ -150,7 +162,9 @@ def _run(comfy: ComfyUI, options: argparse.Namespace) -> int:
         object_info = server.object_info()
         prompt = convert.to_prompt(_read(options.file or DEMO), object_info)
         if options.calibrate:
-            changes = calibration.Changes(options.steps, options.mode, options.samples, options.name)
+            changes = calibration.Changes(
+                options.steps, options.mode, options.samples, options.name, options.ray, options.workers
+            )
             files = calibration.run(server, calibration.changed(prompt, object_info, changes))
             return _tell(files)
         _set_seed(prompt, options.seed)

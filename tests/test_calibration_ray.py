@@ -1,0 +1,227 @@
+"""Calibrations on real Ray workers of this machine: the demo model, the faults that clusters have."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray_calibration import same
+from safetensors.numpy import save_file
+
+
+@pytest.fixture(scope="module")
+def demo(comfy, tmp_path_factory):
+    """Two samples of the demo model, and what they come to in this process."""
+    from ray_calibration import DemoCalibration
+
+    demo = DemoCalibration(tmp_path_factory.mktemp("ray"))
+    demo.alone = demo.run("alone")
+    return demo
+
+
+@pytest.fixture(scope="module", autouse=True)
+def token(tmp_path_factory) -> Iterator[None]:
+    """A token of the tests' own for their clusters, which let nobody in without it."""
+    file = tmp_path_factory.mktemp("token") / "token"
+    file.write_text(secrets.token_hex(32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+        yield
+
+
+def begin_head(port: int, cores: int = 6) -> subprocess.Popen:
+    """A Ray head of its own, up."""
+    head = subprocess.Popen(
+        [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", f"--num-cpus={cores}",
+            "--node-ip-address=127.0.0.1", "--include-dashboard=false", "--object-store-memory=100000000",
+            "--disable-usage-stats",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    told = []
+    for line in head.stdout:
+        told.append(line)
+        if "Ray runtime started" in line:
+            return head
+    raise AssertionError("".join(told))
+
+
+def end_head(head: subprocess.Popen) -> None:
+    head.terminate()
+    head.wait(60)
+    head.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def cluster(port) -> Iterator[str]:
+    """The address of a cluster of this machine."""
+    head = begin_head(port)
+    yield f"127.0.0.1:{port}"
+    end_head(head)
+
+
+class Stop(Exception):
+    """Stands for whatever ends a calibration early."""
+
+
+def stop_at(count: int):
+    """A callback that ends the calibration when it was told so often."""
+    told = []
+
+    def tell(progress) -> None:
+        told.append(progress)
+        if len(told) == count:
+            raise Stop
+
+    return tell
+
+
+def test_workers_go_on_with_what_one_process_began_and_it_ends_what_they_left(demo, cluster):
+    previews: list[bytes] = []
+    killed: list[int] = []
+    crew = demo.crew(2, cluster, on_preview=previews.append)
+    asked = crew.asked
+    told = []
+
+    def kill_one(progress) -> None:
+        told.append(progress)
+        if len(asked) > 20 and not killed:
+            busy = [worker for worker in crew.workers.values() if worker.run is not None and worker.run.kind == "replay"]
+            if busy:
+                killed.append(busy[0].pid)
+                os.kill(busy[0].pid, signal.SIGKILL)
+
+    with pytest.raises(Stop):
+        demo.run("shared", on_progress=stop_at(20))
+    result = demo.run("shared", crew, kill_one)
+    assert killed and crew.account.lost == 1
+    assert same(demo.alone, result)
+    replays = Counter(run[1:] for run in asked if run[1] == "replay")
+    assert sum(replays.values()) - len(replays) <= 1, "a lost worker costs one replay"
+    assert previews and all(image.startswith(b"\xff\xd8") for image in previews)
+    done = [progress.done for progress in told]
+    assert done == sorted(done) and told[-1].seconds_left < told[len(told) // 2].seconds_left
+
+    with pytest.raises(Stop):
+        demo.run("back", demo.crew(1, cluster), stop_at(30))
+    resumed = demo.run("back")
+    assert same(demo.alone, resumed) and resumed.computed < demo.alone.computed
+    assert same(demo.alone, demo.run("back"))
+
+
+def test_workers_that_cannot_load_or_run_out_of_memory_are_named_and_another_does_their_work(demo, cluster, caplog):
+    crew = demo.crew(3, cluster, ("load", "memory"))
+    assert same(demo.alone, demo.run("faults", crew))
+    named = [line for line in caplog.text.splitlines() if "cannot go on" in line]
+    assert len(named) == 2
+    assert any("header of the checkpoint is broken" in line for line in named)
+    assert any("it ran out of memory (Allocation on device)" in line for line in named)
+
+
+def test_a_worker_ten_times_slower_makes_less_and_the_other_takes_over(demo, cluster):
+    crew = demo.crew(2, cluster, ("slow",))
+    asked = crew.asked
+    assert same(demo.alone, demo.run("slow", crew))
+    made = Counter(worker for worker, kind, *_ in asked if kind == "replay")
+    assert min(made.values(), default=0) * 2 < max(made.values())
+
+
+def test_workers_of_another_version_are_refused_and_told_apart(demo, cluster):
+    from lemica.calibration.job_folder import JobError
+
+    facts = demo.order(1).calibration["facts"] | {"ComfyUI": "0.0.1", "wan_tiny.safetensors": "0" * 64}
+    with pytest.raises(JobError) as caught:
+        demo.run("refused", demo.crew(1, cluster, facts=facts))
+    text = str(caught.value)
+    assert "does not match the machine that calibrates" in text
+    assert "0.0.1 here" in text and "wan_tiny.safetensors is " in text and "the pack" not in text
+
+
+def test_two_calibrations_on_one_cluster_do_not_disturb_each_other(demo, cluster):
+    results, errors = {}, []
+
+    def calibrate(name: str) -> None:
+        try:
+            results[name] = demo.run(name, demo.crew(1, cluster))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=calibrate, args=(name,)) for name in ("first", "second")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and all(same(demo.alone, result) for result in results.values())
+
+
+def test_a_restarted_head_costs_no_more_than_the_replay_that_was_being_made(demo):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    heads = [begin_head(port)]
+    crew = demo.crew(1, f"127.0.0.1:{port}")
+    asked = crew.asked
+
+    def restart(progress) -> None:
+        if len(asked) > 15 and len(heads) == 1:
+            end_head(heads[0])
+            heads.append(begin_head(port))
+
+    try:
+        assert same(demo.alone, demo.run("head", crew, restart))
+    finally:
+        end_head(heads[-1])
+    assert len(heads) == 2 and crew.account.restarts == 1
+    replays = Counter(run[1:] for run in asked if run[1] == "replay")
+    assert sum(replays.values()) - len(replays) <= 1
+
+
+def test_without_ray_or_a_cluster_the_reason_is_told(demo, tmp_path: Path):
+    from dataclasses import replace
+
+    from lemica.calibration.cluster.crew import Crew
+    from lemica.calibration.job_folder import JobError
+
+    order = demo.order(1)
+    with pytest.raises(JobError, match="cannot be reached"):
+        demo.run("nowhere", Crew(replace(order, address="127.0.0.1:1")))
+    bare = Path(os.environ["LEMICA_COMFYUI_PYTHON"])
+    probe = subprocess.run([bare, "-c", "import ray"], capture_output=True, check=False)
+    if probe.returncode:
+        with pytest.raises(JobError, match="Install Ray"):
+            demo.run("bare", Crew(replace(order, python=str(bare))))
+
+
+def test_a_worker_whose_full_run_is_another_picture_is_not_used(demo, cluster):
+    from lemica.calibration.job_folder import JobError, folder_name
+    from safetensors import safe_open
+
+    with pytest.raises(Stop):
+        demo.run("other", on_progress=stop_at(10))
+    (file, *_) = (demo.folder / "jobs" / folder_name("other")).glob("sample-*.safetensors")
+    with safe_open(file, framework="numpy") as content:
+        about = json.loads(content.metadata()["lemica_sample"])
+        tensors = {key: content.get_tensor(key) for key in content.keys()}
+    about["sketch"] = [2 * value for value in about["sketch"]]
+    save_file(tensors, file, {"lemica_sample": json.dumps(about)})
+    with pytest.raises(JobError, match="No worker is left.*another picture"):
+        demo.run("other", demo.crew(1, cluster))
