@@ -36,6 +36,7 @@ def token(tmp_path_factory) -> Iterator[None]:
     file.write_text(secrets.token_hex(32))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
         yield
 

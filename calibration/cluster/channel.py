@@ -18,10 +18,11 @@ CLOSING = 15.0
 RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_worker_niceness": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
 }
-"""No statistics are sent to anybody, no folder to workers, and a head that is gone is noticed soon."""
+"""No statistics are sent to anybody, no folder to workers; a worker of this machine has the priority that ComfyUI has, and
+a head that is gone is noticed soon."""
 
 
 class ChannelError(JobError):
