@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-CASES = 150
+CASES = 120
 PARSERS = [
     "schedule file", "graph file", "job folder", "node texts", "GET library", "GET jobs", "GET calibration", "GET export",
     "POST plan", "POST cost", "POST solve", "POST save", "POST rename", "POST delete", "POST merge", "POST import",

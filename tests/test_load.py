@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_many_runs_with_changing_presets_sizes_and_models_keep_nothing(comfy: ModuleType):
     import load
 
-    done = load.repeated(load.sampling(), 40)
+    done = load.repeated(load.sampling(), 30)
     assert done.tensors[1] <= done.tensors[0]
     assert done.grown < 64 << 20
     assert done.slower < 2
@@ -34,7 +34,7 @@ def test_many_requests_to_solve_from_several_clients(server, user):
     assert len(load.solving(server.url, 200, 4).seconds) == 200
 
 
-def test_a_library_of_5000_schedules_is_listed_in_a_second(comfy: ModuleType, tmp_path, monkeypatch):
+def test_a_library_of_1500_schedules_is_listed_in_a_third_of_a_second(comfy: ModuleType, tmp_path, monkeypatch):
     """In the time of this process: that of the clock depends on what else the machine does."""
     import folder_paths
     import load
@@ -43,26 +43,26 @@ def test_a_library_of_5000_schedules_is_listed_in_a_second(comfy: ModuleType, tm
     from lemica.nodes.route_views import show_library
 
     monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(tmp_path))
-    load.fill(tmp_path / "lemica" / "schedules", 5000)
+    load.fill(tmp_path / "lemica" / "schedules", 1500)
     library().own()
     begin = time.process_time()
     shown = show_library({})
     choices()
-    assert time.process_time() - begin < 1
-    assert sum(one["own"] for one in shown["schedules"]) == 5000 and shown["problems"] == []
+    assert time.process_time() - begin < 0.33
+    assert sum(one["own"] for one in shown["schedules"]) == 1500 and shown["problems"] == []
 
 
 def test_a_plan_with_a_large_library_takes_no_longer_than_the_list(comfy: ModuleType, tmp_path):
     import load
     from lemica.schedules import Library, Match, ModelIdentity, nominal_sigmas, select
 
-    load.fill(tmp_path, 2000)
+    load.fill(tmp_path, 1000)
     library = Library(ROOT / "schedules" / "library", tmp_path)
     family = next(family for family in library.families() if family.key == "lemica-demo")
     library.own()
     begin = time.process_time()
     select(library, Match(family, "", ModelIdentity("any", "any")), nominal_sigmas(5.0, 20))
-    assert time.process_time() - begin < 1
+    assert time.process_time() - begin < 0.33
 
 
 def test_a_graph_that_would_take_the_whole_memory_is_refused_at_once():
@@ -74,7 +74,7 @@ def test_a_graph_that_would_take_the_whole_memory_is_refused_at_once():
     with pytest.raises(GraphError, match="a graph takes"):
         all_segments(10_000, 10_000, [Rule("output", "linear")])
     with pytest.raises(SolverError, match="too large to be solved"):
-        solutions(make_graph(10_000, 2))
+        solutions(make_graph(8000, 2))
     with pytest.raises(SolverError, match="too large to be solved"):
         solutions(make_graph(120, 60, ("output linear",)))
     assert time.process_time() - begin < 20
@@ -91,8 +91,8 @@ def test_a_plan_of_a_run_too_long_for_its_calibration_goes_without_it(comfy: Mod
     family = next(family for family in library.families() if family.key == "lemica-demo")
     match = Match(family, "", ModelIdentity("any", "any"))
     begin = time.process_time()
-    for budget in (2, 3000):
-        selection = choose(library, calibrations, match, nominal_sigmas(3.0, 5000), budget=budget)
+    for budget in (2, 1500):
+        selection = choose(library, calibrations, match, nominal_sigmas(3.0, 2500), budget=budget)
         assert "calibration measured does not fit" in selection.note and selection.schedule.budget == budget
     assert time.process_time() - begin < 30
 
