@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def hire(
     }
     home = {
         "path": os.path.dirname(os.path.abspath(folder_paths.__file__)), "arguments": sys.argv[1:],
-        "host": socket.gethostname(),
+        "host": platform.node(),
     }
     return crew.Crew(
         crew.Order(order.ray.strip(), order.workers, sys.executable, home, calibration),

@@ -33,20 +33,20 @@ class Seat:
         """Start ComfyUI and the calibration's nodes up to their samples; what the worker is, or why it cannot work."""
         import importlib
         import os
-        import socket
+        import platform
         import sys
         import tempfile
 
         home = self._home
         path, arguments = home["path"], list(home["arguments"])
-        if socket.gethostname() != home["host"]:
+        if platform.node() != home["host"]:
             import shlex
 
             path = os.environ.get("COMFYUI_PATH", path)
             arguments = shlex.split(os.environ.get("COMFYUI_ARGS", ""))
         if not os.path.isfile(os.path.join(path, "main.py")):
             return {
-                "refused": f"there is no ComfyUI at {path} on {socket.gethostname()}: set COMFYUI_PATH to the folder of its "
+                "refused": f"there is no ComfyUI at {path} on {platform.node()}: set COMFYUI_PATH to the folder of its "
                 "main.py before `ray start` there"
             }
         own = tempfile.mkdtemp(prefix="lemica-worker-")
@@ -75,12 +75,12 @@ class Seat:
         node = nodes.NODE_CLASS_MAPPINGS.get(order["class_type"])
         if node is None:
             return {
-                "refused": f"the ComfyUI at {path} on {socket.gethostname()} has no node {order['class_type']}: install this "
+                "refused": f"the ComfyUI at {path} on {platform.node()} has no node {order['class_type']}: install this "
                 "pack in its custom_nodes"
             }
         root = node.__module__.partition(".")[0]
         self._station = importlib.import_module(f"{root}.nodes.worker").Station(server, order)
-        return self._station.open() | {"pid": os.getpid(), "host": socket.gethostname()}
+        return self._station.open() | {"pid": os.getpid(), "host": platform.node()}
 
     def run(self, kind: str, place: int, item: object) -> dict:
         """Make a run; what came of it, or how it failed."""
