@@ -144,13 +144,15 @@ class JobFolder:
         try:
             known = load_json(file)
         except ValueError as error:
-            raise JobError(f"{file.parent.name}/{file.name}: {error} Give the calibration another name.") from None
+            raise JobError(f"{file.parent.name}/{file.name}: {str(error)[:300]} Give the calibration another name.") from None
         if not isinstance(known, dict) or known.get("schema") != SCHEMA or not isinstance(known.get("identity"), dict):
             raise JobError(f"{file.parent.name}/{file.name} is no calibration of this version: give another name.")
         theirs = known["identity"]
         different = sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key))
         if different:
-            shown = "; ".join(f"{key}: {_short(theirs.get(key))} there, {_short(identity.get(key))} here" for key in different)
+            shown = "; ".join(
+                f"{key[:60]}: {_short(theirs.get(key))} there, {_short(identity.get(key))} here" for key in different[:12]
+            )
             raise JobError(
                 f"There is a calibration {self.path.name!r} already, made with other settings ({shown}): give this one "
                 "another name, or the same settings to go on with it."
@@ -163,7 +165,7 @@ class JobFolder:
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise JobError(f"{file.parent.name}/{file.name} is broken ({error}): remove it to measure paths anew.") from None
+            raise JobError(f"{file.parent.name}/{file.name} is broken ({str(error)[:300]}): remove it to measure paths anew.") from None
         values = known.values() if isinstance(known, dict) else [None]
         if not all(isinstance(errors, dict) and all(map(_is_error, errors.values())) for errors in values):
             raise JobError(f"{file.parent.name}/{file.name} holds no errors of paths: remove it to measure them anew.")
@@ -194,7 +196,7 @@ class JobFolder:
             return Measured(sample, about["conds"], sketch, deltas.copy(), replayed.copy())
         except (SafetensorError, GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise JobError(
-                f"{path.parent.name}/{path.name} is no sample of this calibration ({error}): move it away to measure that "
+                f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away to measure that "
                 "sample again."
             ) from None
 
