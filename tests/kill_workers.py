@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--life", type=float, default=2.0, help="mean seconds that a worker works before it is killed")
+    parser.add_argument("--life", type=float, default=5.0, help="how many runs a worker begins, on average, until it is killed")
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     said = {"kills": 0, "calibrations": 0, "replays": 0, "made_twice": 0, "lost": 0, "other_results": 0, "seconds": 0.0}
@@ -40,20 +40,24 @@ def main() -> None:
         alone = demo.run("alone")
         expected = demo.replays("alone")
         while said["kills"] < arguments.kills:
+            lives: dict[int, int] = {}
             deaths: dict[int, float] = {}
             crew = demo.crew(arguments.workers)
 
-            def kill(crew=crew, deaths=deaths) -> None:
-                """Let every worker live for a random time from its first run on."""
+            def kill(crew=crew, lives=lives, deaths=deaths) -> None:
+                """Let every worker begin a random number of runs, and end it at a random moment of the last one."""
                 for worker in crew.workers.values():
                     if worker.run is None or said["kills"] >= arguments.kills:
                         continue
-                    now = time.monotonic()
-                    if now >= deaths.setdefault(worker.number, now + draw.expovariate(1 / arguments.life)):
-                        os.kill(worker.pid, signal.SIGKILL)
-                        deaths[worker.number] = math.inf
-                        said["kills"] += 1
-                        print(f"{said['kills']} kills", file=sys.stderr, flush=True)
+                    number, now = worker.number, time.monotonic()
+                    begun = sum(run[0] == number for run in crew.asked)
+                    if begun >= lives.setdefault(number, 1 + int(draw.expovariate(1 / arguments.life))):
+                        length = crew.account.busy / crew.account.runs if crew.account.runs else 0.1
+                        if now >= deaths.setdefault(number, now + draw.uniform(0, length)):
+                            os.kill(worker.pid, signal.SIGKILL)
+                            deaths[number] = math.inf
+                            said["kills"] += 1
+                            print(f"{said['kills']} kills", file=sys.stderr, flush=True)
 
             crew.check = kill
             said["calibrations"] += 1
@@ -63,6 +67,7 @@ def main() -> None:
             said["made_twice"] += sum(replays.values()) - len(replays)
             said["lost"] += expected - len(replays)
             said["other_results"] += not same(alone, result)
+            print(json.dumps(said), file=sys.stderr, flush=True)
     said["seconds"] = round(time.monotonic() - begin)
     print(json.dumps(said))
 
