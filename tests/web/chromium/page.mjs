@@ -62,6 +62,8 @@ export async function ready(page) {
     () => window.app?.graph && window.LiteGraph?.registered_node_types?.LeMiCa,
     null, { timeout: PATIENCE }
   )
+  // what an earlier page left open is kept by the server
+  await page.evaluate(() => window.app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false))
   await page.waitForTimeout(1500)
   await page.keyboard.press('Escape')
   await page.waitForTimeout(300)
