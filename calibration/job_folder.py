@@ -165,7 +165,10 @@ class JobFolder:
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise JobError(f"{file.parent.name}/{file.name} is broken ({str(error)[:300]}): remove it to measure paths anew.") from None
+            raise JobError(
+                f"{file.parent.name}/{file.name} is broken ({str(error)[:300]}): "
+                "remove it to measure paths anew."
+            ) from None
         values = known.values() if isinstance(known, dict) else [None]
         if not all(isinstance(errors, dict) and all(map(_is_error, errors.values())) for errors in values):
             raise JobError(f"{file.parent.name}/{file.name} holds no errors of paths: remove it to measure them anew.")
@@ -196,8 +199,8 @@ class JobFolder:
             return Measured(sample, about["conds"], sketch, deltas.copy(), replayed.copy())
         except (SafetensorError, GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise JobError(
-                f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away to measure that "
-                "sample again."
+                f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "
+                "to measure that sample again."
             ) from None
 
 
