@@ -79,6 +79,18 @@ def same(one, other) -> bool:
     return np.array_equal(one.graph.errors, other.graph.errors) and errors[0] == errors[1]
 
 
+class Nothing:
+    """Shares without a run."""
+
+    def next(self, worker: int) -> None:
+        return None
+
+
+def all_loaded(crew) -> None:
+    """Wait until every worker of a crew is ready."""
+    crew.run(Nothing(), lambda: sum(one.seated for one in crew.workers.values()) == crew.order.workers, None)
+
+
 class DemoCalibration:
     """Calibrations of the demo model in one folder.
 

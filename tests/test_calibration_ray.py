@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_calibration import same
+from ray_calibration import all_loaded, same
 from safetensors.numpy import save_file
 
 
@@ -140,10 +140,11 @@ def test_workers_that_cannot_load_or_run_out_of_memory_are_named_and_another_doe
 
 def test_a_worker_ten_times_slower_makes_less_and_the_other_takes_over(demo, cluster):
     crew = demo.crew(2, cluster, ("slow",))
+    all_loaded(crew)
     asked = crew.asked
     assert same(demo.alone, demo.run("slow", crew))
     made = Counter(worker for worker, kind, *_ in asked if kind == "replay")
-    assert min(made.values(), default=0) * 2 < max(made.values())
+    assert len(made) <= 2 and sum(made.values()) - max(made.values()) < max(made.values()) / 2
 
 
 def test_workers_of_another_version_are_refused_and_told_apart(demo, cluster):

@@ -27,16 +27,9 @@ SAMPLES = (1, 2, 4, 8, 16, 64, 256, 1000)
 WORKERS = (8, 16, 32, 64, 128, 256, 512)
 
 
-class Nothing:
-    """Shares without a run, while workers load."""
-
-    def next(self, worker: int) -> None:
-        return None
-
-
 def measure(workers: tuple[int, ...], samples: int, steps: int) -> dict:
     """What real workers take."""
-    from ray_calibration import DemoCalibration, enter_comfyui, same
+    from ray_calibration import DemoCalibration, all_loaded, enter_comfyui, same
 
     found = {"cores": os.cpu_count(), "samples": samples, "steps": steps, "workers": {}}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -47,7 +40,7 @@ def measure(workers: tuple[int, ...], samples: int, steps: int) -> dict:
         found["one_process"] = {"seconds": time.perf_counter() - begin, "load": os.getloadavg()[0]}
         for count in workers:
             crew = demo.crew(count)
-            crew.run(Nothing(), lambda crew=crew, count=count: sum(one.seated for one in crew.workers.values()) == count, None)
+            all_loaded(crew)
             for worker in crew.workers.values():
                 crew.account.there += worker.since - time.monotonic()  # what they waited for each other does not count
             times: list[tuple[str, int, float]] = []
@@ -55,9 +48,9 @@ def measure(workers: tuple[int, ...], samples: int, steps: int) -> dict:
             crew.speeds.note = lambda worker, steps, seconds, note=note, times=times: (
                 times.append((steps, seconds)), note(worker, steps, seconds)
             )
-            begin = time.perf_counter()
-            result = demo.run(f"{count} workers", crew)
-            seconds, account = time.perf_counter() - begin, crew.account
+            begin, told = time.perf_counter(), []
+            result = demo.run(f"{count} workers", crew, lambda progress, told=told: told.append(time.perf_counter()))
+            seconds, account = told[-1] - begin, crew.account  # what follows is the end of the workers
             found["workers"][count] = {
                 "seconds": seconds, "speed_up": found["one_process"]["seconds"] / seconds, "idle": account.idle,
                 "bytes_a_run": account.bytes / account.runs, "runs": account.runs, "same": same(alone, result),
