@@ -235,11 +235,13 @@ def plain_copy(value: object, what: str) -> dict[str, object]:
     """A deep copy of a JSON object; ScheduleError when it holds anything that JSON cannot, or is nested too deeply."""
     if not isinstance(value, Mapping):
         raise ScheduleError(f"{what} is {shown(value)}: give an object with plain JSON values.")
-    layer: list[object] = [value]
-    for _ in range(MAX_DEPTH):
-        inner = [one.values() if isinstance(one, Mapping) else one for one in layer if isinstance(one, Mapping | list | tuple)]
-        layer = [one for values in inner for one in values]
-    if any(isinstance(one, Mapping | list | tuple) for one in layer):
+    containers: list[Mapping | list | tuple] = [value]
+    depth = 0
+    while containers and depth < MAX_DEPTH:
+        inner = (one.values() if isinstance(one, Mapping) else one for one in containers)
+        containers = [one for values in inner for one in values if isinstance(one, Mapping | list | tuple)]
+        depth += 1
+    if containers:
         raise ScheduleError(f"{what} is nested more than {MAX_DEPTH} deep: give plain values.")
     try:
         return json.loads(json.dumps(dict(value), allow_nan=False))
