@@ -3,10 +3,9 @@
     shift       Figure 6: a schedule at other sigma shifts than it was calibrated for
     prompts     Tables 5 and 6: prompts near and far from the calibration's
     size        Figure 7: other resolutions and lengths
-    cost        Table 7: what the offline part costs
 
-Tables 2 and 3 are in calibration_tables.py; Figure 5 is `tests/run --script tests/benchmarks/side_by_side.py --models
-video --samplers euler --steps 30 --budgets 19 12 9 7 --name figure_5`.
+Tables 2 and 3 are in calibration_tables.py, Table 7 in calibration_cost.py; Figure 5 is `tests/run --script
+tests/benchmarks/side_by_side.py --models video --samplers euler --steps 30 --budgets 19 12 9 7 --name figure_5`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -116,33 +114,6 @@ def sizes(work: Path) -> list[list[object]]:
     return rows
 
 
-def costs(work: Path) -> list[list[object]]:
-    """Seconds of measuring one sample, and of building and solving the graph."""
-    from calibrate_demo import RULES, measure
-    from lemica.calibration import solve, sweep
-    from lemica.calibration.estimate import replay_calls, replayed_edges
-
-    rows = []
-    for mode in ("quick", "standard"):
-        begin = time.perf_counter()
-        folder = work / f"cost {mode} {time.time_ns()}"
-        graph = measure(DemoModel(), STEPS, 1, mode, (), 10, 0, folder).graph
-        measured = time.perf_counter() - begin
-        begin = time.perf_counter()
-        edges = graph.edges()
-        built = time.perf_counter() - begin
-        begin = time.perf_counter()
-        solve(edges, STEPS, 13)
-        one = time.perf_counter() - begin
-        begin = time.perf_counter()
-        sweep(edges, STEPS)
-        every = time.perf_counter() - begin
-        calls = STEPS + replay_calls(graph.segments, STEPS, replayed_edges(graph.segments, STEPS, graph.rules, mode))
-        rows.append([mode, len(RULES), len(edges), calls, f"{measured:.1f}", f"{1000 * built:.0f}", f"{1000 * one:.0f}",
-                     f"{1000 * every:.0f}"])
-    return rows
-
-
 HEAD = ["computed", "schedule", "PSNR dB, mean / worst", "SSIM", "LPIPS, mean / worst"]
 EXPERIMENTS = {
     "shift": (shifts, ["shift", *HEAD], "Figure 6: another trajectory scale",
@@ -151,9 +122,6 @@ EXPERIMENTS = {
                 "The packaged schedules. Blends are the means of two prompts' tokens: pictures that the model never saw."),
     "size": (sizes, ["size", *HEAD], "Figure 7: other resolutions and lengths",
              "The packaged schedules of 64x64 pixels and 9 frames."),
-    "cost": (costs, ["mode", "rules", "edges", "model steps a sample", "measure, s a sample", "build, ms",
-                     "solve one budget, ms", "solve all budgets, ms"], "Table 7: what the offline part costs",
-             "One sample of the embedded model, segments of up to 10 of 30 steps, this machine."),
 }
 
 

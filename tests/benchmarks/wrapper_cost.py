@@ -1,9 +1,9 @@
-"""How much of N/B arrives: `tests/run --script tests/benchmarks/wrapper_cost.py [--models wan flux qwen] [--compile]`.
+"""How much of N/B arrives: `tests/run --script tests/benchmarks/wrapper_cost.py [--models embedded wan] [--compile]`.
 
-Whole runs of models with random weights: plain, under schedules with output and with residual rules, and with
-ComfyUI's EasyCache at a threshold that gives as many calls. By turns, so that all see the same machine; the median of
---runs. On a GPU the models have their real size, in bfloat16, with peak memory, and a profile says whether a run under
-the node waits for the GPU more often than a plain one.
+Whole runs of the embedded model and of models with random weights: plain, under schedules with output and with residual
+rules, and with ComfyUI's EasyCache at a threshold that gives as many calls. By turns, so that all see the same machine;
+the median of --runs. On a GPU the random models have their real size, in bfloat16, with peak memory, and a profile says
+whether a run under the node waits for the GPU more often than a plain one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT / "workflows" / "demo_model"), str(ROOT / "tests")]
 
-from samples import enter_comfyui  # noqa: E402
+from samples import DemoModel, enter_comfyui  # noqa: E402
 
 STEPS = 50
 BUDGETS = (25, 17, 10, 7)
+MODELS = ("embedded", "wan", "flux", "qwen")
 RULES = ("output hold", "residual hold")
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 
@@ -33,36 +34,54 @@ class Bench:
     """Runs of one model.
 
     Args:
-        made: a RandomModel.
+        model: its patcher.
+        latent: the latent's shape.
+        cfg: 1 for a model without a negative prompt.
+        conds: positive and negative conditioning.
+        about: what the tables call it.
         compiled: whether the core node compiles its blocks.
     """
 
-    def __init__(self, made, compiled: bool) -> None:
+    def __init__(self, model, latent: tuple[int, ...], cfg: float, conds: tuple, about: str, compiled: bool) -> None:
         import torch
-        from random_models import build, conditioning
 
         self._gpu = torch.cuda.is_available()
-        self.made = made
-        self.model = build(made, torch.bfloat16 if self._gpu else torch.float32)
+        self._latent, self._cfg, self._conds, self.about = latent, cfg, conds, about
+        self.model = model
         if compiled:
             from comfy_extras.nodes_torch_compile import TorchCompileModel
 
-            self.model = TorchCompileModel.execute(self.model, "inductor").args[0]
-        self._conds = conditioning(made, 1), conditioning(made, 2)
+            self.model = TorchCompileModel.execute(model, "inductor").args[0]
 
-    def run(self, model) -> tuple[float, int]:
-        """Seconds of one run and its peak of GPU memory in bytes."""
+    @classmethod
+    def of(cls, name: str, small: bool, compiled: bool) -> Bench:
+        """The model of this name, by ``small`` of a size for a CPU."""
+        import torch
+
+        if name == "embedded":
+            demo = DemoModel()
+            about = "The embedded Wan, width 256, 64x64, 9 frames"
+            return cls(demo.model, demo.shape, demo.cfg, demo.conds(0), about, compiled)
+        from random_models import REAL, SMALL, build, conditioning
+
+        made = (SMALL if small else REAL)[name]
+        model = build(made, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+        conds = conditioning(made, 1), conditioning(made, 2)
+        return cls(model, made.latent, made.cfg, conds, f"Random weights: {made.about}", compiled)
+
+    def run(self, model, batch: int = 1) -> tuple[float, int]:
+        """Seconds of one run of so many samples and its peak of GPU memory in bytes."""
         import comfy.sample
         import torch
 
-        latent = torch.zeros(self.made.latent)
+        latent = torch.zeros((batch, *self._latent[1:]))
         noise = comfy.sample.prepare_noise(latent, 1)
         if self._gpu:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         begin = time.perf_counter()
         comfy.sample.sample(
-            model, noise, STEPS, self.made.cfg, "euler", "simple", *self._conds, latent, seed=1, disable_pbar=True
+            model, noise, STEPS, self._cfg, "euler", "simple", *self._conds, latent, seed=1, disable_pbar=True
         )
         if self._gpu:
             torch.cuda.synchronize()
@@ -85,7 +104,7 @@ class Bench:
         from lemica.cache.blocks import stack_family
 
         block = f"{stack_family(self.model).lists[0]}.0"
-        conds = 1 if self.made.cfg == 1 else 2
+        conds = 1 if self._cfg == 1 else 2
         best = None
         low, high = 0.0, 3.0
         for _ in range(7):
@@ -130,7 +149,7 @@ def compare(bench: Bench, runs: int, tell: Callable[[str], None]) -> list[dict]:
     for name, (model, steps) in models.items():
         took = statistics.median(seconds[name])
         row = {
-            "model": bench.made.about, "what": name, "computed": steps, "seconds": round(took, 3),
+            "model": bench.about, "what": name, "computed": steps, "seconds": round(took, 3),
             "speedup": round(plain / took, 3), "share": round(plain / took / (STEPS / steps), 3),
             "peak_gib": round(peaks[name] / 2**30, 3),
         }
@@ -156,7 +175,7 @@ def table(rows: list[dict]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["wan", "flux", "qwen"], choices=["wan", "flux", "qwen"])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="the small models on a GPU too")
     parser.add_argument("--compile", action="store_true", help="with the core node TorchCompileModel")
@@ -166,19 +185,18 @@ def main() -> None:
     enter_comfyui()
     logging.getLogger().setLevel(logging.WARNING)
     import torch
-    from random_models import REAL, SMALL
 
     on_gpu = torch.cuda.is_available()
-    sizes = REAL if on_gpu and not arguments.small else SMALL
     device = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     text = [
         "# What the wrapper costs", "",
         f"Made by `tests/run --script tests/benchmarks/wrapper_cost.py{' --compile' if arguments.compile else ''}` on "
-        f"{device}: {STEPS} steps, euler, random weights, median of {arguments.runs} whole runs, taken by turns.", "",
+        f"{device}: {STEPS} steps, euler, median of {arguments.runs} whole runs, taken by turns.", "",
     ]
     for name in arguments.models:
-        rows = compare(Bench(sizes[name], arguments.compile), arguments.runs, print)
-        text += [f"## {sizes[name].about}", "", *table(rows), ""]
+        bench = Bench.of(name, arguments.small or not on_gpu, arguments.compile)
+        rows = compare(bench, arguments.runs, print)
+        text += [f"## {bench.about}", "", *table(rows), ""]
         arguments.output.write_text("\n".join(text), encoding="utf-8")
 
 
