@@ -158,6 +158,7 @@ class Requests:
         self.ground = ground
         self._loop = asyncio.new_event_loop()
         self._handlers = {name: handler for _, name, handler in ROUTES}
+        self._server: dict[str, object] = {}
 
     def body(self, route: str, content: bytes) -> None:
         async def chunks() -> Iterator[bytes]:
@@ -175,11 +176,14 @@ class Requests:
         from aiohttp import streams
         from aiohttp.test_utils import make_mocked_request
 
+        if not self._server:  # made once: they take longer than a case
+            first = make_mocked_request("POST", "/", loop=self._loop)
+            self._server = {"app": first.app, "transport": first.transport, "protocol": first.protocol, "writer": mock.Mock()}
         stream = streams.StreamReader(mock.Mock(_reading_paused=False), 1 << 20, loop=self._loop)
         stream.feed_data(content)
         stream.feed_eof()
         limits = {"client_max_size": 100 << 20, "loop": self._loop}
-        request = make_mocked_request("POST", "/lemica/import", headers, payload=stream, **limits)
+        request = make_mocked_request("POST", "/lemica/import", headers, payload=stream, **limits, **self._server)
         self._check("import", request)
 
     def _check(self, route: str, request: object) -> None:
