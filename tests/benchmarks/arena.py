@@ -38,13 +38,14 @@ class Found:
     seconds: list[float]
     peak: list[float]
 
-    def row(self) -> dict[str, float]:
-        """Mean, worst and spread, for the tables."""
+    def row(self) -> dict[str, object]:
+        """Mean, worst and spread, for the tables; ``each`` with one value a sample."""
         return {
             "calls": fmean(self.calls), "seconds": statistics.median(self.seconds), "peak": max(self.peak),
             "psnr": fmean(self.psnr), "psnr_worst": min(self.psnr), "psnr_spread": statistics.pstdev(self.psnr),
             "ssim": fmean(self.ssim), "ssim_worst": min(self.ssim),
             "lpips": fmean(self.lpips), "lpips_worst": max(self.lpips), "temporal": fmean(self.temporal),
+            "each": {"psnr": self.psnr, "lpips": self.lpips},
         }
 
 

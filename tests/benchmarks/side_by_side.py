@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 from pathlib import Path
+from statistics import fmean, stdev
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -106,9 +108,11 @@ def verdict(rows: list[dict]) -> list[str]:
             own, best = (max(some, key=lambda r: sign * r[measure]) for some in (ours, others))
             if sign * own[measure] < sign * best[measure]:
                 digits = ".1f" if measure == "psnr" else ".4f"
+                lost = [theirs - mine for theirs, mine in zip(best["each"][measure], own["each"][measure], strict=True)]
+                error = stdev(lost) / math.sqrt(len(lost))
                 behind.append(
                     f"{model}, {sampler}, {budget} computed: {own[measure]:{digits}} against {best[measure]:{digits}} of "
-                    f"{best['what']}"
+                    f"{best['what']} (difference {fmean(lost):+{digits}} ± {error:{digits}})"
                 )
         sentences.append(
             f"In mean {name} this pack is ahead everywhere." if not behind
