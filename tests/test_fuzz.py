@@ -42,10 +42,13 @@ def ground(watch, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
 
 def test_every_route_is_fuzzed(ground):
     import fuzz
+    import fuzz_guided
     from lemica.nodes.routes import ROUTES
 
     assert list(fuzz.targets(ground)) == PARSERS
-    assert {f"{method} {name}" for method, name, _ in ROUTES} <= set(PARSERS)
+    routes = {f"{method} {name}" for method, name, _ in ROUTES}
+    assert routes <= set(PARSERS)
+    assert {route for route in routes if route.startswith("POST")} <= set(fuzz_guided.PARSERS) <= set(PARSERS)
 
 
 @pytest.mark.filterwarnings("ignore")
