@@ -175,7 +175,7 @@ def table(rows: list[dict]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="all on a GPU, else embedded and wan")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="the small models on a GPU too")
     parser.add_argument("--compile", action="store_true", help="with the core node TorchCompileModel")
@@ -193,7 +193,7 @@ def main() -> None:
         f"Made by `tests/run --script tests/benchmarks/wrapper_cost.py{' --compile' if arguments.compile else ''}` on "
         f"{device}: {STEPS} steps, euler, median of {arguments.runs} whole runs, taken by turns.", "",
     ]
-    for name in arguments.models:
+    for name in arguments.models or (MODELS if on_gpu else MODELS[:2]):
         bench = Bench.of(name, arguments.small or not on_gpu, arguments.compile)
         rows = compare(bench, arguments.runs, print)
         text += [f"## {bench.about}", "", *table(rows), ""]
