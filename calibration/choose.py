@@ -18,8 +18,9 @@ from ..schedules import (
 )
 from ..schedules.schedule import MAX_NAME
 from ..schedules.select import few_steps_note
-from .graph import ErrorGraph, GraphError
+from .graph import ErrorGraph
 from .regrid import regrid
+from .segments import GraphError
 from .solver import SolverError, solve
 from .store import Calibrations
 

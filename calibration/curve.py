@@ -27,8 +27,8 @@ from .draw import (
     text,
     tick_gap,
 )
-from .graph import GraphError
-from .solver import Path
+from .path import Path
+from .segments import GraphError
 
 _MARGIN = 40
 _ERRORS, _SPEED = 300, 130

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..schedules import Rule
-from .graph import MODES, GraphError
+from .graph import MODES
+from .segments import GraphError
 
 QUICK_ENDS = 6
 """How many ends ``quick`` replays."""

@@ -1,54 +1,25 @@
-"""Error graphs: what every segment of reused steps costs, per sample, with the file that keeps it."""
+"""Error graphs: what every segment of reused steps costs, per sample."""
 
 from __future__ import annotations
 
-import json
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
 
 import networkx as nx
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
 
 from ..schedules.atomic import write_changed
 from ..schedules.grid import same_grid
 from ..schedules.match import ModelIdentity
-from ..schedules.schedule import Rule, ScheduleError, check_name, check_sigmas, is_count, plain_copy, shown
-from .solver import Edge
+from ..schedules.schedule import Rule, ScheduleError, check_name, check_sigmas, shown
+from .graph_file import content_of, plain_object, read
+from .problem import Edge
+from .sample import Sample
+from .segments import GraphError, checked_segments
 
-SCHEMA = 1
 MODES = ("quick", "standard", "exact")
 METRICS = ("l1", "l2", "lpips")
-MAX_BYTES = 1 << 28
-MAX_DESCRIPTION = 1 << 24
-MAX_PROMPT = 20_000
-MAX_EDGES = 1 << 20
-"""Of a graph: as many as can be solved, listed and merged in the memory of a small machine."""
-
-_KEY = "lemica_error_graph"
-_FIELDS = ("schema", "family", "model", "sigmas", "mode", "metric", "rules", "samples", "setup", "source")
-
-
-class GraphError(ValueError):
-    """An error graph, or a file that should hold one, is not valid, or two of them do not go together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One calibration sample: a prompt (or a name for what stands in its place) and the seed of its noise."""
-
-    prompt: str
-    seed: int
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str) or len(self.prompt) > MAX_PROMPT:
-            raise GraphError(f"A sample's prompt is a text of up to {MAX_PROMPT} characters: shorten it.")
-        if not is_count(self.seed) or not 0 <= self.seed < 1 << 64:
-            raise GraphError(f"The seed of a sample is {shown(self.seed)}: give a whole number from 0 to 2**64 - 1.")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,9 +60,9 @@ class ErrorGraph:
                 raise GraphError(f"{what} holds the same {kind.__name__} twice: list each one once.")
             object.__setattr__(self, what, tuple(values))
         object.__setattr__(self, "sigmas", check_sigmas(self.sigmas))
-        object.__setattr__(self, "setup", _plain_copy(self.setup, "setup"))
-        object.__setattr__(self, "source", _plain_copy(self.source, "source"))
-        object.__setattr__(self, "segments", _checked_segments(self.segments, self.steps, self.rules))
+        object.__setattr__(self, "setup", plain_object(self.setup, "setup"))
+        object.__setattr__(self, "source", plain_object(self.source, "source"))
+        object.__setattr__(self, "segments", checked_segments(self.segments, self.steps, self.rules))
         object.__setattr__(self, "errors", self._checked_errors())
 
     @property
@@ -181,13 +152,7 @@ class ErrorGraph:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file; a crash or a full disk leaves the old file or the new one, never half of one."""
-        text = json.dumps(self._description(), sort_keys=True, allow_nan=False)
-        content = to_bytes({"segments": self.segments, "errors": self.errors}, {_KEY: text})
-        if len(text) > MAX_DESCRIPTION or len(content) > MAX_BYTES:
-            raise GraphError(
-                f"The error graph takes {len(content)} bytes, {len(text)} of them for its description: up to {MAX_BYTES} "
-                f"and {MAX_DESCRIPTION} can be read again. Take fewer samples."
-            )
+        content = content_of(self)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_changed(path, content)
 
@@ -195,34 +160,13 @@ class ErrorGraph:
     def load(cls, path: Path) -> ErrorGraph:
         """The graph in a file that ``save`` wrote; GraphError naming the file for anything else, OSError without one."""
         try:
-            description, segments, errors = _read(path)
-            return cls(**_parse(description), segments=segments, errors=errors)
+            return cls(**read(path))
         except (GraphError, ScheduleError) as error:
             raise GraphError(f"{path.name}: {error}") from None
 
     def _over_samples(self, sums: np.ndarray) -> np.ndarray:
         measured = self.measured()
         return np.divide(sums, measured, out=np.full(len(sums), np.nan), where=measured > 0)
-
-    def _description(self) -> dict[str, object]:
-        model = self.model
-        return {
-            "schema": SCHEMA,
-            "family": self.family,
-            "model": {
-                "model_class": model.model_class,
-                "diffusion_model": model.diffusion_model,
-                "config": _plain_copy(model.config, "config"),
-                "file": model.file,
-            },
-            "sigmas": list(self.sigmas),
-            "mode": self.mode,
-            "metric": self.metric,
-            "rules": [str(rule) for rule in self.rules],
-            "samples": [{"prompt": sample.prompt, "seed": sample.seed} for sample in self.samples],
-            "setup": dict(self.setup),
-            "source": dict(self.source),
-        }
 
     def _checked_errors(self) -> np.ndarray:
         errors = np.array(self.errors)
@@ -244,130 +188,6 @@ class ErrorGraph:
         return errors
 
 
-def all_segments(steps: int, longest: int, rules: Sequence[Rule]) -> np.ndarray:
-    """Every segment of up to ``longest`` steps for every rule, as rows for ``ErrorGraph.segments``.
-
-    Rules with a slope get the second order: a row for every computed step within ``longest`` before the segment.
-    GraphError for more than a graph may have.
-    """
-    count = sum(
-        max(min(longest, steps - start) - 1, 0) * (min(start, longest) if rule.slope and start else 1)
-        for rule in rules for start in range(steps)
-    )
-    check_edges(count)
-    rows = [np.empty((0, 4), dtype=np.int32)]
-    for place, rule in enumerate(rules):
-        for start in range(steps):
-            ends = np.arange(start + 2, min(start + longest, steps) + 1, dtype=np.int32)
-            befores = np.arange(max(start - longest, 0), start, dtype=np.int32)
-            if not rule.slope or not start:
-                befores = np.array([-1], dtype=np.int32)
-            ends, befores = (one.ravel() for one in np.meshgrid(ends, befores, indexing="ij"))
-            rows.append(np.stack([befores, np.full_like(ends, start), ends, np.full_like(ends, place)], axis=1))
-    return np.concatenate(rows)
-
-
-def check_edges(count: int) -> None:
-    """GraphError for more segments than a graph may have."""
-    if count > MAX_EDGES:
-        raise GraphError(f"These are {count} segments, a graph takes {MAX_EDGES}: measure shorter ones, or fewer rules.")
-
-
-def _checked_segments(segments: np.ndarray, steps: int, rules: tuple[Rule, ...]) -> np.ndarray:
-    segments = np.array(segments)
-    if segments.dtype.kind not in "iu" or segments.ndim != 2 or segments.shape[1] != 4:
-        raise GraphError(
-            f"segments are {segments.dtype} of shape {segments.shape}: give whole numbers in rows of before, start, end, "
-            "place of the rule."
-        )
-    check_edges(len(segments))
-    before, start, end, place = (column.astype(np.int64) for column in segments.T)
-    wrong = (start < 0) | (end < start + 2) | (end > steps) | (before < -1) | (before >= start) & (before >= 0)
-    wrong |= (place < 0) | (place >= len(rules))
-    if wrong.any():
-        raise GraphError(f"{segments[wrong][0].tolist()} is no segment of {steps} steps with {len(rules)} rules.")
-    if len(np.unique(segments, axis=0)) < len(segments):
-        raise GraphError("A segment is listed twice for one rule: list each one once.")
-    for index, rule in enumerate(rules):
-        named = before[(place == index) & (start > 0)] >= 0
-        if named.any() and not named.all():
-            raise GraphError(f"Only some segments of {rule} name the computed step before them: give all or none.")
-    segments = segments.astype(np.int32)
-    segments.flags.writeable = False
-    return segments
-
-
 def _sources(graph: ErrorGraph) -> list[object]:
     merged = graph.source.get("merged")
     return merged if isinstance(merged, list) else [graph.source]
-
-
-def _read(path: Path) -> tuple[object, np.ndarray, np.ndarray]:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-        raise GraphError(f"this is not a regular file of up to {MAX_BYTES} bytes: give an error graph's file.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            if text is None:
-                raise GraphError("this is a safetensors file of something else: give an error graph's file.")
-            if len(text) > MAX_DESCRIPTION:
-                raise GraphError(f"the description has {len(text)} characters: it takes at most {MAX_DESCRIPTION}.")
-            types = {name: file.get_slice(name).get_dtype() for name in file.keys()}
-            if types != {"segments": "I32", "errors": "F64"}:
-                raise GraphError(f"the file holds {shown(types)}: an error graph is segments, I32, and errors, F64.")
-            segments, errors = file.get_tensor("segments"), file.get_tensor("errors")
-    except SafetensorError as error:
-        raise GraphError(f"this is no safetensors file, or not all of one: {error}.") from None
-    try:
-        return json.loads(text, parse_constant=_refuse_constant), segments, errors
-    except RecursionError:
-        raise GraphError("the description is nested too deeply.") from None
-    except GraphError:
-        raise
-    except ValueError as error:
-        raise GraphError(f"the description is not valid JSON: {error}.") from None
-
-
-def _parse(data: object) -> dict[str, object]:
-    """The fields of an ErrorGraph that a description holds; GraphError for a newer schema or a wrong field."""
-    if not isinstance(data, dict) or not is_count(data.get("schema")) or data["schema"] < 1:
-        raise GraphError("the description is none of an error graph of LeMiCa.")
-    if data["schema"] > SCHEMA:
-        raise GraphError(
-            f"this file has schema {shown(data['schema'])}, this version of ComfyUI-LeMiCa reads up to {SCHEMA}: update the "
-            "node pack."
-        )
-    _check_fields(data, _FIELDS, "the description")
-    for name in ("sigmas", "rules", "samples"):
-        if not isinstance(data[name], list):
-            raise GraphError(f"{name} is no list.")
-    model = _check_fields(data["model"], ("model_class", "diffusion_model", "config", "file"), "model")
-    texts = (model["model_class"], model["diffusion_model"], "" if model["file"] is None else model["file"])
-    if not all(isinstance(text, str) for text in texts) or not isinstance(model["config"], dict):
-        raise GraphError("model does not name a model: give class, network, config and file.")
-    samples = tuple(Sample(**_check_fields(sample, ("prompt", "seed"), "a sample")) for sample in data["samples"])
-    rules = tuple(Rule.parse(text) for text in data["rules"])
-    model["config"] = _plain_copy(model["config"], "config")
-    parsed = {**data, "model": ModelIdentity(**model), "samples": samples, "rules": rules}
-    del parsed["schema"]
-    return parsed
-
-
-def _check_fields(data: object, names: tuple[str, ...], what: str) -> dict[str, object]:
-    if not isinstance(data, dict) or set(data) != set(names):
-        raise GraphError(f"{what} has to be an object with {', '.join(names)}.")
-    return data
-
-
-def _plain_copy(data: object, what: str) -> dict[str, object]:
-    if not isinstance(data, Mapping):
-        raise GraphError(f"{what} is {type(data).__name__}: give an object with plain JSON values.")
-    try:
-        return plain_copy(data, what)
-    except ScheduleError as error:
-        raise GraphError(str(error)) from None
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise GraphError(f"the description holds {constant}, which is not JSON: every number has to be finite.")

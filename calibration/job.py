@@ -16,11 +16,12 @@ import numpy as np
 
 from ..schedules import Schedule
 from .estimate import errors_of, replay_calls, replayed_edges
-from .graph import ErrorGraph, all_segments
+from .graph import ErrorGraph
 from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name
 from .outcome import Contest, Outcome, Route, candidates
 from .replay import LATENT_DISTANCES, Distance, Replays
 from .sampling import Callback, Sampling
+from .segments import all_segments
 from .settings import Cell, Cost, Progress, Settings, duration
 
 __all__ = ["Cell", "Cost", "Job", "Progress", "Result", "Settings", "duration"]

@@ -17,7 +17,8 @@ from safetensors.numpy import save as to_bytes
 
 from ..schedules.atomic import remove_left, write_atomically
 from ..schedules.store import load_json
-from .graph import GraphError, Sample
+from .sample import Sample
+from .segments import GraphError
 
 SCHEMA = 1
 MAX_BYTES = 64 << 20

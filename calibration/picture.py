@@ -26,8 +26,9 @@ from .draw import (
     tick_gap,
     viridis,
 )
-from .graph import ErrorGraph, GraphError
-from .solver import Path
+from .graph import ErrorGraph
+from .path import Path
+from .segments import GraphError
 
 __all__ = ["MapLayout", "best_errors", "budget_curve", "combined", "heat_map", "map_layout"]
 

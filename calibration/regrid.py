@@ -28,7 +28,8 @@ import numpy as np
 from ..schedules import Rule
 from ..schedules.grid import position_of, same_grid
 from ..schedules.schedule import check_sigmas
-from .graph import ErrorGraph, GraphError, check_edges
+from .graph import ErrorGraph
+from .segments import GraphError, check_edges
 
 STRETCH = 1.5
 """How many times longer than the longest one measured a segment may be; it takes what remains of the longest one."""

@@ -15,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from ..cache.report import RunReport
 from ..cache.run import SamplingRun
 from ..cache.wrapper import attach
-from .graph import Sample
+from .sample import Sample
 
 Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
 """Of every step: its number, the denoised latent, the latent, and N."""

@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..schedules import Rule
-from .graph import ErrorGraph, GraphError
+from .graph import ErrorGraph
+from .segments import GraphError
 from .solver import Constraints, Edge, InfeasibleError, Path, solve, sweep
 
 

@@ -1,140 +1,21 @@
-"""Lexicographic minimax paths through an error graph: which steps of a run to compute.
-
-The steps of a run and the sink N are the nodes of a directed acyclic graph, the segments are its edges: (i, j)
-computes step i and reuses it for i+1 .. j-1. A segment of length 1 reuses nothing and has error 0, so it is there
-without being given. A path from step 0 to the sink with B edges computes exactly B steps.
-
-Errors may depend on the computed step before the segment as well, as they do for rules with a slope. The state is
-then a pair of steps (second order) rather than a step.
-"""
+"""Lexicographic minimax paths through an error graph: which steps of a run to compute."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable
 
-from ..schedules.schedule import MAX_STEPS, Rule, Schedule, is_count, shown
+from ..schedules.schedule import is_count, shown
+from .path import Path
+from .problem import OBJECTIVES, Choice, Choices, Constraints, Edge, InfeasibleError, SolverError, choices_of
 
 __all__ = ["OBJECTIVES", "Constraints", "Edge", "InfeasibleError", "Path", "SolverError", "solve", "sweep"]
-
-OBJECTIVES = ("minimax", "shortest")
 
 MAX_LABELS = 4 << 30
 """The bytes that labels may take, as far as that can be told beforehand; they take about a third of it."""
 
 MAX_ADDED = 100 << 30
 """The bytes of all labels that are added up, which is some ten seconds."""
-
-_HOLD = Rule("output", "hold")
-
-
-class SolverError(ValueError):
-    """The edges, the constraints or the budget do not describe a problem that can be solved."""
-
-
-class InfeasibleError(SolverError):
-    """No path has this budget; ``nearest`` holds the feasible budgets next to it, below and above."""
-
-    def __init__(self, message: str, nearest: tuple[int, ...] = ()) -> None:
-        super().__init__(message)
-        self.nearest = nearest
-
-
-class Edge(NamedTuple):
-    """The error of the segment (start, end) under one rule, where ``before`` is the computed step before ``start``.
-
-    ``before`` is -1 where that step does not matter: for rules without a slope, at step 0, in first-order graphs.
-    """
-
-    before: int
-    start: int
-    end: int
-    rule: Rule
-    error: float
-
-
-@dataclass(frozen=True, slots=True)
-class Constraints:
-    """What every path has to keep to, on top of what the graph offers.
-
-    ``tail``: whether the last steps of the run may be reused; when not, step N-1 is computed, as in the published
-    lists. ``first``: this many steps are computed at the start. ``fixed``: steps that are always computed.
-    ``reused``: steps that are never computed. ``forbidden``: segments (i, j) that are never taken.
-    """
-
-    tail: bool = True
-    first: int = 1
-    fixed: Collection[int] = ()
-    reused: Collection[int] = ()
-    forbidden: Collection[tuple[int, int]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """A path from step 0 to the sink: the computed steps, and the rule and the error of the segment that each opens.
-
-    The rule is None for a segment that reuses nothing.
-    """
-
-    steps: int
-    computed: tuple[int, ...]
-    rules: tuple[Rule | None, ...]
-    segment_errors: tuple[float, ...]
-
-    @property
-    def budget(self) -> int:
-        """The number of computed steps."""
-        return len(self.computed)
-
-    @property
-    def errors(self) -> tuple[float, ...]:
-        """The errors in descending order: what the minimax path has lexicographically smallest."""
-        return tuple(sorted(self.segment_errors, reverse=True))
-
-    @property
-    def worst(self) -> float:
-        """The largest error of a segment."""
-        return max(self.segment_errors)
-
-    @property
-    def total(self) -> float:
-        """The sum of the errors."""
-        return math.fsum(self.segment_errors)
-
-    def segments(self) -> tuple[tuple[int, int], ...]:
-        """The segments (i, j) in order; the last one ends at N, the sink."""
-        return tuple(zip(self.computed, (*self.computed[1:], self.steps), strict=True))
-
-    def to_schedule(
-        self,
-        name: str,
-        family: str,
-        sigmas: tuple[float, ...] | None = None,
-        source: Mapping[str, object] | None = None,
-    ) -> Schedule:
-        """The calibrated schedule of this path; its source is ``source`` with the predicted worst and total error.
-
-        A schedule has a rule for every computed step: a segment that reuses nothing takes the rule of the next one
-        that does, or else of the last one before it.
-        """
-        rules: list[Rule] = []
-        following = next((rule for rule in reversed(self.rules) if rule is not None), _HOLD)
-        for rule in reversed(self.rules):
-            following = following if rule is None else rule
-            rules.append(following)
-        return Schedule(
-            name=name,
-            family=family,
-            steps=self.steps,
-            computed=self.computed,
-            rules=tuple(reversed(rules)),
-            origin="calibrated",
-            sigmas=sigmas,
-            source={**(source or {}), "predicted": {"worst": self.worst, "total": self.total}},
-        )
 
 
 def solve(
@@ -203,6 +84,7 @@ def solve(
 
     Examples
     --------
+    >>> from lemica.schedules import Rule
     >>> hold = Rule("output", "hold")
     >>> edges = [Edge(-1, 0, 2, hold, 0.9), Edge(-1, 1, 3, hold, 0.3), Edge(-1, 2, 4, hold, 0.2)]
     >>> path = solve(edges, steps=4, budget=3)
@@ -211,9 +93,9 @@ def solve(
     >>> solve(edges, steps=4, budget=1)
     Traceback (most recent call last):
         ...
-    lemica.calibration.solver.InfeasibleError: No path computes exactly 1 of 4 steps: the nearest budget is 2.
+    lemica.calibration.problem.InfeasibleError: No path computes exactly 1 of 4 steps: the nearest budget is 2.
     """
-    choices = _choices(edges, steps, constraints, objective)
+    choices = choices_of(edges, steps, constraints, objective)
     if not is_count(budget) or not 1 <= budget <= steps:
         raise SolverError(f"The budget is {shown(budget)}: give a whole number from 1 to {steps}.")
     best = _best(choices, budget)
@@ -258,101 +140,23 @@ def sweep(
     The worst error falls with the budget, or stays, when no segment has a smaller error than a segment inside it, as
     any path can then be refined. Measured errors need not be like that, those of the second order least of all.
     """
-    best = _best(_choices(edges, steps, constraints, objective), steps)
+    best = _best(choices_of(edges, steps, constraints, objective), steps)
     return {budget: _walk(best, budget) for budget in _feasible(best)}
 
 
-class _Choice(NamedTuple):
-    """A segment to take from a state: where it leads, and what it costs."""
-
-    end: int
-    before: int
-    error: float
-    rule: Rule | None
-    weight: int
-
-
-# By start, then by the step before it, in the order of their ends. Without a second order every ``before`` is -1.
-_Choices = list[dict[int, list[_Choice]]]
-
-
-def _choices(edges: Iterable[Edge], steps: int, constraints: Constraints, objective: str) -> _Choices:
-    """What can be done in every state: every allowed segment once, with the best of its rules."""
-    if not is_count(steps) or not 1 <= steps <= MAX_STEPS:
-        raise SolverError(f"steps is {steps!r}: give a whole number from 1 to {MAX_STEPS}.")
-    if objective not in OBJECTIVES:
-        raise SolverError(f"The objective {objective!r} is unknown: choose one of {', '.join(OBJECTIVES)}.")
-    allowed = _allowed(constraints, steps)
-    places: dict[Rule, int] = {}
-    best: dict[tuple[int, int], dict[int, tuple[float, int]]] = {}  # {(start, before): {end: (error, place of rule)}}
-    entered = [{step - 1} for step in range(steps)]  # from where a step may be entered; step 0 from nowhere
-    second_order = False
-    for edge in edges:
-        before, start, end, rule, error = _checked(edge, steps)
-        place = places.setdefault(rule, len(places))
-        second_order |= before >= 0
-        if allowed(start, end):
-            ends = best.setdefault((start, before), {})
-            ends[end] = min((error, place), ends.get(end, (error, place)))
-            if end < steps:
-                entered[end].add(start)
-
-    options: list[dict[int, dict[int, tuple[float, int]]]] = []
-    for start in range(steps):
-        states = entered[start] if second_order else {-1}
-        options.append({before: dict(best.get((start, -1), {})) for before in states})
-        for before, ends in options[-1].items():
-            for end, option in best.get((start, before), {}).items():
-                ends[end] = min(option, ends.get(end, option))
-
-    starts: dict[float, set[int]] = {}
-    for start, states in enumerate(options):
-        for error in {error for ends in states.values() for error, _ in ends.values()}:
-            starts.setdefault(error, set()).add(start)
-    weights = _weights({error: len(found) for error, found in starts.items()}, objective)
-    rules = list(places)
-    choices: _Choices = [{} for _ in range(steps)]
-    for start, states in enumerate(options):
-        for before, ends in states.items():
-            found = choices[start][before] = []
-            if allowed(start, start + 1):
-                found.append(_Choice(start + 1, start if second_order else -1, 0.0, None, 0))
-            for end, (error, place) in sorted(ends.items()):
-                found.append(_Choice(end, start if second_order else -1, error, rules[place], weights[error]))
-    return choices
-
-
-def _weights(starts: dict[float, int], objective: str) -> dict[float, int]:
-    """An integer for every distinct error, so that sums of them compare as the objective wants; see `solve`.
-
-    ``starts``: at how many steps a segment with this error starts. A path leaves every step once, so this bounds how
-    often it can meet the error, and with it the digit that counts it.
-    """
-    digits = {0.0: 0}
-    width = 0
-    for error in sorted(starts.keys() - {0.0}):
-        digits[error] = 1 << width
-        width += starts[error].bit_length()
-    if objective == "minimax":
-        return digits
-    ratios = {error: error.as_integer_ratio() for error in digits}
-    unit = max(denominator for _, denominator in ratios.values())
-    return {error: (n * (unit // d) << width) + digits[error] for error, (n, d) in ratios.items()}
-
-
-def _best(choices: _Choices, most: int) -> list[dict[int, dict[int, _Choice]]]:
+def _best(choices: Choices, most: int) -> list[dict[int, dict[int, Choice]]]:
     """The choice that begins the best path to the sink, by start, before and number of computed steps up to ``most``."""
     steps = len(choices)
     spans = (choice.end - start for start, states in enumerate(choices) for found in states.values() for choice in found)
     longest = max(spans, default=1)
     _check_size(choices, longest, most)
     labels = {steps: defaultdict(lambda: {0: 0})}  # {start: {before: {computed steps: label}}}
-    best: list[dict[int, dict[int, _Choice]]] = [{} for _ in choices]
+    best: list[dict[int, dict[int, Choice]]] = [{} for _ in choices]
     for start in reversed(range(steps)):
         labels[start] = {}
         for before, found in choices[start].items():
             known: dict[int, int] = {}
-            taken: dict[int, _Choice] = {}
+            taken: dict[int, Choice] = {}
             for choice in found:
                 weight = choice.weight
                 for count, label in labels[choice.end][choice.before].items():
@@ -368,7 +172,7 @@ def _best(choices: _Choices, most: int) -> list[dict[int, dict[int, _Choice]]]:
     return best
 
 
-def _check_size(choices: _Choices, longest: int, most: int) -> None:
+def _check_size(choices: Choices, longest: int, most: int) -> None:
     """SolverError for a problem that would take the machine's memory, or minutes."""
     steps = len(choices)
     width = max((one.weight.bit_length() for states in choices for found in states.values() for one in found), default=0)
@@ -385,7 +189,7 @@ def _check_size(choices: _Choices, longest: int, most: int) -> None:
         )
 
 
-def _feasible(best: list[dict[int, dict[int, _Choice]]]) -> list[int]:
+def _feasible(best: list[dict[int, dict[int, Choice]]]) -> list[int]:
     """The budgets that have a path, increasing; InfeasibleError when there is none."""
     if not best[0][-1]:
         raise InfeasibleError(
@@ -394,11 +198,11 @@ def _feasible(best: list[dict[int, dict[int, _Choice]]]) -> list[int]:
     return sorted(best[0][-1])
 
 
-def _walk(best: list[dict[int, dict[int, _Choice]]], budget: int) -> Path:
+def _walk(best: list[dict[int, dict[int, Choice]]], budget: int) -> Path:
     """The path that the best choices make from step 0 with this budget."""
     start, before = 0, -1
     computed: list[int] = []
-    taken: list[_Choice] = []
+    taken: list[Choice] = []
     for count in range(budget, 0, -1):
         choice = best[start][before][count]
         computed.append(start)
@@ -406,41 +210,3 @@ def _walk(best: list[dict[int, dict[int, _Choice]]], budget: int) -> Path:
         start, before = choice.end, choice.before
     rules = tuple(choice.rule for choice in taken)
     return Path(len(best), tuple(computed), rules, tuple(choice.error for choice in taken))
-
-
-def _checked(edge: Edge, steps: int) -> Edge:
-    """The edge with a float error; SolverError when it fits no run of N steps."""
-    before, start, end, rule, error = edge
-    if not (0 <= start <= end - 2 and end <= steps and (before == -1 or 0 <= before < start)):
-        raise SolverError(
-            f"Edge {tuple(edge)!r} is no segment of {steps} steps: give a start from 0, an end from start + 2 "
-            f"to {steps}, and -1 or a step before start."
-        )
-    if not 0 <= error < math.inf:
-        raise SolverError(f"The error of segment {(start, end)} with {rule} is {error}: give a finite one, 0 or more.")
-    return Edge(before, start, end, rule, float(error))
-
-
-def _allowed(constraints: Constraints, steps: int) -> Callable[[int, int], bool]:
-    """Whether the constraints allow a segment; SolverError when they fit no run of N steps."""
-    if not is_count(constraints.first) or not 1 <= constraints.first <= steps:
-        raise SolverError(f"first is {constraints.first!r}: give a number of steps from 1 to {steps}.")
-    for step in (*constraints.fixed, *constraints.reused):
-        if not is_count(step) or not 0 <= step < steps:
-            raise SolverError(f"There is no step {shown(step)} to fix or to reuse: the steps are 0 to {steps - 1}.")
-    for pair in constraints.forbidden:
-        if len(pair) != 2 or not all(is_count(end) for end in pair) or not 0 <= pair[0] < pair[1] <= steps:
-            raise SolverError(f"{pair!r} is no segment to forbid: give pairs (i, j) with 0 <= i < j <= {steps}.")
-    fixed = {*range(constraints.first), *constraints.fixed, *(() if constraints.tail else (steps - 1,))}
-    reused = set(constraints.reused)
-    if fixed & reused:
-        raise SolverError(f"Step {min(fixed & reused)} has to be computed, so it cannot be reused: drop one of the two.")
-    forbidden = {tuple(pair) for pair in constraints.forbidden}
-    furthest = [steps] * steps
-    for step in reversed(range(1, steps)):
-        furthest[step - 1] = step if step in fixed else furthest[step]
-
-    def allowed(start: int, end: int) -> bool:
-        return end <= furthest[start] and reused.isdisjoint((start, end)) and (start, end) not in forbidden
-
-    return allowed

@@ -19,8 +19,9 @@ from ..schedules.atomic import LEFT_SECONDS, remove_left
 from ..schedules.folder import Folder, Found, Stamp
 from ..schedules.schedule import MAX_NAME, check_name
 from ..schedules.store import free_name, unknown
-from .graph import ErrorGraph, GraphError
+from .graph import ErrorGraph
 from .job_folder import folder_name
+from .segments import GraphError
 
 logger = logging.getLogger("LeMiCa")
 

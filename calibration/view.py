@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..schedules import Rule, Schedule
-from .graph import ErrorGraph, GraphError
-from .solver import Path
+from .graph import ErrorGraph
+from .path import Path
+from .segments import GraphError
 
 REUSED_COST = {"output": 0.01, "residual": 0.06}
 """What a reused step costs, in computed ones, by the target of its rule.

@@ -12,7 +12,7 @@ from typing import TypeVar
 from aiohttp import web
 from filelock import FileLock, Timeout
 
-from ..calibration.graph import MAX_BYTES as MAX_GRAPH
+from ..calibration.graph_file import MAX_BYTES as MAX_GRAPH
 from ..calibration.job_folder import folder_name
 from ..calibration.solutions import solution
 from ..calibration.store import SUFFIX

@@ -26,11 +26,11 @@ from server import PromptServer
 import nodes
 
 from ..calibration.cluster.facts import differences
-from ..calibration.graph import all_segments
 from ..calibration.job_folder import JobError
 from ..calibration.outcome import Route
 from ..calibration.replay import LATENT_DISTANCES, ReplayError, Replays
 from ..calibration.sampling import Callback, Sampling
+from ..calibration.segments import all_segments
 from ..schedules import Rule
 from .calibration_run import FrameDistance, Order
 from .upstream import facts_of

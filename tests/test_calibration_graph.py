@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lemica.calibration import graph as graph_module
-from lemica.calibration.graph import METRICS, MODES, ErrorGraph, GraphError, Sample, all_segments
+from lemica.calibration import graph_file
+from lemica.calibration.graph import METRICS, MODES, ErrorGraph
+from lemica.calibration.sample import Sample
+from lemica.calibration.segments import GraphError, all_segments
 from lemica.calibration.solver import Edge, sweep
 from lemica.schedules import ModelIdentity, Rule, ScheduleError, nominal_sigmas
 from safetensors import safe_open
@@ -389,15 +391,15 @@ def test_missing_field_is_refused(path):
 
 def test_sizes_have_a_limit_both_ways(path, monkeypatch):
     size = path.stat().st_size
-    monkeypatch.setattr(graph_module, "MAX_BYTES", size)
+    monkeypatch.setattr(graph_file, "MAX_BYTES", size)
     ErrorGraph.load(path)
     make().save(path)
-    monkeypatch.setattr(graph_module, "MAX_BYTES", size - 1)
+    monkeypatch.setattr(graph_file, "MAX_BYTES", size - 1)
     assert_refused(path, f"up to {size - 1} bytes")
     with pytest.raises(GraphError, match="Take fewer samples"):
         make().save(path)
-    monkeypatch.setattr(graph_module, "MAX_BYTES", size)
-    monkeypatch.setattr(graph_module, "MAX_DESCRIPTION", 100)
+    monkeypatch.setattr(graph_file, "MAX_BYTES", size)
+    monkeypatch.setattr(graph_file, "MAX_DESCRIPTION", 100)
     assert_refused(path, "it takes at most 100")
     with pytest.raises(GraphError, match="Take fewer samples"):
         make().save(path)

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lemica.calibration import draw as drawing
 from lemica.calibration.draw import GROUND, INK, LEFT, RULE_COLOURS, WHITE, LogScale, number, tick_gap
-from lemica.calibration.graph import ErrorGraph, GraphError, Sample, all_segments
+from lemica.calibration.graph import ErrorGraph
 from lemica.calibration.picture import best_errors, budget_curve, combined, heat_map, map_layout
+from lemica.calibration.sample import Sample
+from lemica.calibration.segments import GraphError, all_segments
 from lemica.calibration.solver import Path, sweep
 from lemica.schedules import ModelIdentity, Rule, nominal_sigmas
 from PIL import ImageChops

@@ -314,4 +314,4 @@ def test_path_becomes_a_calibrated_schedule():
 
 
 def test_examples_in_the_docstrings():
-    assert doctest.testmod(lemica.calibration.solver) == (0, 5)
+    assert doctest.testmod(lemica.calibration.solver) == (0, 6)

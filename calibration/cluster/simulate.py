@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..estimate import replayed_edges
-from ..graph import all_segments
+from ..segments import all_segments
 from .shares import SampleShares, Speeds
 
 ROUNDS = 5

@@ -39,7 +39,7 @@ def calls(mode: str, steps: int, longest: int, samples: int) -> int:
     """Model steps that the error graph asks for."""
     from calibrate_demo import RULES
     from lemica.calibration.estimate import replay_calls, replayed_edges
-    from lemica.calibration.graph import all_segments
+    from lemica.calibration.segments import all_segments
     from lemica.schedules import Rule
 
     rules = tuple(map(Rule.parse, RULES))

@@ -18,7 +18,7 @@ pack = types.ModuleType("lemica")
 pack.__path__ = [str(ROOT)]
 sys.modules["lemica"] = pack
 
-from lemica.calibration.graph import all_segments  # noqa: E402
+from lemica.calibration.segments import all_segments  # noqa: E402
 from lemica.calibration.solver import OBJECTIVES, Edge, sweep  # noqa: E402
 from lemica.schedules import Rule  # noqa: E402
 
