@@ -3,60 +3,13 @@
  * calibrate nodes and by LeMiCa Solve. Knows nothing of ComfyUI but the service that it is given.
  */
 import { createBudgetCurve, describePoint, indexOf } from './budget_curve.js'
-import {
-  describeProgress, isActive, measuredCells
-} from './calibration_state.js'
+import { createProgress, figures, part } from './calibration_parts.js'
+import { isActive, measuredCells } from './calibration_state.js'
 import { createHeatMap } from './heat_map.js'
-import { number } from './heat_scale.js'
 import { newest } from './newest.js'
+import { DEFAULTS, PRESETS, isDefault, presetName, savedPresets } from './presets.js'
 
-export const PRESETS = ['slow', 'medium', 'fast', 'ultra']
-
-/**
- * What a path has to keep to, as POST /lemica/solve takes it.
- * @typedef {object} Options
- * @property {string | null} rule
- * @property {'minimax' | 'shortest'} objective
- * @property {boolean} tail
- */
-
-/** @type {Options} */
-export const DEFAULTS = Object.freeze({ rule: null, objective: 'minimax', tail: true })
-
-/** @param {Options} options */
-export const isDefault = (options) =>
-  options.rule === null && options.objective === 'minimax' && options.tail
-
-/**
- * A name that is short enough for a schedule, with the preset at its end.
- * @param {string} calibration
- * @param {string} preset
- */
-export function presetName(calibration, preset) {
-  const suffix = `/${preset}`
-  return `${calibration.slice(0, 120 - suffix.length).trimEnd()}${suffix}`
-}
-
-/**
- * What is saved as a preset, by preset: the newest schedule of each that was made of this calibration's family.
- * @param {{ schedules: { name: string, family: string, own: boolean, steps: number, budget: number,
- *   source: Record<string, any> }[] }} library
- * @param {{ family: string, steps: number }} calibration
- * @returns {Record<string, { budget: number, name: string }>}
- */
-export function savedPresets(library, calibration) {
-  /** @type {Record<string, { budget: number, name: string }>} */
-  const saved = {}
-  const own = library.schedules
-    .filter(
-      (schedule) =>
-        schedule.own && schedule.family === calibration.family &&
-        schedule.steps === calibration.steps && PRESETS.includes(schedule.source.preset)
-    )
-    .sort((one, other) => (one.source.saved ?? 0) - (other.source.saved ?? 0))
-  for (const { source, budget, name } of own) saved[source.preset] = { budget, name }
-  return saved
-}
+/** @typedef {import('./presets.js').Options} Options */
 
 /**
  * @param {HTMLElement} element that is filled
@@ -105,8 +58,6 @@ export function createCalibrationView(element, given) {
   let chosen = 0
   /** @type {Options} */
   let options = DEFAULTS
-  /** @type {import('./heat_map.js').SolvedPath | null} */
-  let path = null
   /** @type {Record<string, { budget: number, name: string }>} */
   let saved = {}
   /** @type {import('./calibration_state.js').CalibrationState | null} */
@@ -168,7 +119,6 @@ export function createCalibrationView(element, given) {
   }
 
   function showPath(/** @type {any} */ next) {
-    path = next
     map.setPath(next)
     element.dataset.budget = next ? String(next.budget) : ''
     numbers.replaceChildren(...(next ? figures(next) : []))
@@ -332,78 +282,4 @@ export function createCalibrationView(element, given) {
   progress.show(null)
   arrange()
   return view
-}
-
-/**
- * @param {HTMLElement} parent
- * @param {string} [name]
- */
-function part(parent, name = '') {
-  const element = document.createElement('div')
-  element.className = name
-  parent.append(element)
-  return element
-}
-
-/** @param {import('./heat_map.js').SolvedPath} path */
-function figures(path) {
-  const entries = [
-    ['speed-up', `${path.speedup.toFixed(2)}×`],
-    ['worst error', number(path.worst)],
-    ['in all', number(path.total)],
-    ['computed', path.computed.join(' ')]
-  ]
-  return entries.map(([name, value]) => {
-    const figure = document.createElement('span')
-    figure.className = 'lemica-figure'
-    const term = document.createElement('span')
-    term.textContent = name
-    const number = document.createElement('b')
-    number.textContent = value
-    figure.append(term, number)
-    return figure
-  })
-}
-
-/** @param {HTMLElement} parent */
-function createProgress(parent) {
-  const element = part(parent, 'lemica-progress')
-  const words = part(element, 'lemica-progress-words')
-  const headline = document.createElement('b')
-  const estimate = document.createElement('span')
-  words.append(headline, estimate)
-  const bar = document.createElement('progress')
-  bar.max = 1
-  bar.setAttribute('aria-label', 'Calibration')
-  const detail = part(element, 'lemica-progress-detail')
-  words.after(bar)
-  let since = 0
-  let timer = 0
-  /** @type {import('./calibration_state.js').CalibrationState | null} */
-  let state = null
-
-  function draw() {
-    if (!state) return
-    const passed = (performance.now() - since) / 1000
-    const told = describeProgress(state, passed)
-    headline.textContent = told.headline
-    estimate.textContent = state.phase === 'running' ? state.estimate.split(',')[0] : ''
-    detail.textContent = told.detail
-    bar.classList.toggle('lemica-hidden', told.share === null)
-    if (told.share !== null) bar.value = told.share
-  }
-
-  return {
-    /** @param {import('./calibration_state.js').CalibrationState | null} next */
-    show(next) {
-      state = next
-      since = performance.now()
-      const shown = next !== null && next.phase !== 'idle' && next.phase !== 'done'
-      element.classList.toggle('lemica-hidden', !shown)
-      clearInterval(timer)
-      if (next && isActive(next)) timer = window.setInterval(draw, 1000)
-      draw()
-    },
-    rest: () => clearInterval(timer)
-  }
 }

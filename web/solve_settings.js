@@ -6,7 +6,7 @@ const BEST = 'best per segment'
 
 /**
  * @param {Record<string, any>} settings the widgets by name
- * @returns {import('./calibration_view.js').Options}
+ * @returns {import('./presets.js').Options}
  */
 export const optionsOf = ({ objective, rules, compute_last }) => ({
   rule: rules === undefined || rules === BEST ? null : rules,

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import {
-  byPlace, cellAt, cellBox, describeCell, mapLayout, moved, pathSegments
-} from '../../web/heat_map.js'
+import { cellAt, cellBox, mapLayout, moved } from '../../web/heat_layout.js'
 import {
   RULE_COLOURS, logScale, logTicks, number, place, ruleColour, tickGap, viridis
 } from '../../web/heat_scale.js'
+import { byPlace, describeCell, pathSegments } from '../../web/solved_path.js'
 
 const DATA = { steps: 20, longest: 6, cells: [] }
 const PATH = {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { isDefault, presetName, savedPresets } from '../../web/calibration_view.js'
+import { isDefault, presetName, savedPresets } from '../../web/presets.js'
 import { newest } from '../../web/newest.js'
 import { budgetOf, optionsOf } from '../../web/solve_settings.js'
 
