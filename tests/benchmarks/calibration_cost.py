@@ -31,6 +31,8 @@ CASES = (
 
 BATCHES = (1, 2, 4, 8)
 RUNS = 3
+FEW = 10
+"""Steps of a run in batches."""
 
 logger = logging.getLogger("benchmark")
 
@@ -87,11 +89,11 @@ def batches(name: str) -> list[list[object]]:
     from wrapper_cost import Bench
 
     bench = Bench.of(name, not torch.cuda.is_available(), False)
-    bench.run(bench.model)
+    bench.run(bench.model, 1, FEW)
     seconds: dict[int, list[float]] = {size: [] for size in BATCHES}
     for _ in range(RUNS):
         for size in BATCHES:
-            seconds[size].append(bench.run(bench.model, size)[0] / size)
+            seconds[size].append(bench.run(bench.model, size, FEW)[0] / size)
     found = {size: statistics.median(values) for size, values in seconds.items()}
     return [[bench.about, size, f"{value:.2f}", f"{found[1] / value:.2f}"] for size, value in found.items()]
 
@@ -113,7 +115,7 @@ def main() -> None:
             "solve one budget, ms", "solve all budgets, ms"]
     tables.plain("The offline part", "Six rules, no whole paths; a step is both conds.", head, calibrations(arguments.most))
     rows: Sequence[list[object]] = [row for name in arguments.models for row in batches(name)]
-    about = "Plain runs of 50 steps: seconds of a run a sample, and how many times as fast as one by one."
+    about = f"Plain runs of {FEW} steps: seconds of a run a sample, and how many times as fast as one by one."
     tables.plain("Runs in batches", about, ["model", "batch", "seconds a sample", "times as fast"], rows)
     text = ["# What a calibration costs", "", "Made by `tests/run --script tests/benchmarks/calibration_cost.py` on "
             f"{device}.", "", *tables.text]
