@@ -54,7 +54,9 @@ def calibrations(most: int) -> list[list[object]]:
     from calibrate_demo import measure
     from lemica.calibration import solve, sweep
 
-    rows = []
+    rows, demo = [], DemoModel()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(demo, 6, 1, "quick", (), 3, 0, Path(folder))  # loads the model
     for mode, steps, longest, samples in CASES:
         asked = calls(mode, steps, longest, samples)
         row: list[object] = [mode, steps, longest, samples, asked, asked // steps]
@@ -63,7 +65,7 @@ def calibrations(most: int) -> list[list[object]]:
             continue
         with tempfile.TemporaryDirectory() as folder:
             begin = time.perf_counter()
-            graph = measure(DemoModel(), steps, samples, mode, (), longest, 0, Path(folder)).graph
+            graph = measure(demo, steps, samples, mode, (), longest, 0, Path(folder)).graph
             measured = time.perf_counter() - begin
         edges, built = timed(graph.edges)
         _, one = timed(lambda: solve(edges, steps, steps // 2))
