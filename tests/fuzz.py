@@ -10,35 +10,30 @@ counts of each parser.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import os
 import resource
 import shutil
 import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 
-ROOT = Path(__file__).resolve().parent.parent
+from fuzz_ground import LONGEST_ERROR, Ground, Refused, Requests, Watch, ground_of
+
 LONGEST_SECONDS = 30.0
 """Of one case, on a machine that has other work to do."""
 
 MOST_MEMORY = 2 << 30
 """By how much the process may grow."""
 
-LONGEST_ERROR = 20_000
 TELL = 5000
 """After so many cases the command says where it stands."""
-
-SECRET = "what-is-outside"
 
 BODIES: dict[str, dict[str, object]] = {
     "plan": {"family": "lemica-demo", "steps": 6, "sigmas": None, "preset": "medium", "budget": 3, "schedule": "auto",
@@ -66,149 +61,6 @@ class Said:
     slowest: float = 0.0
     grown: int = 0
     failures: list[str] = field(default_factory=list)
-
-
-class Watch:
-    """Sees which files are opened, listed, made, moved and removed by Python while it is on, and tells those outside."""
-
-    EVENTS = ("open", "os.listdir", "os.scandir", "os.mkdir", "os.rmdir", "os.remove", "os.rename", "os.link", "os.symlink",
-              "os.truncate", "os.chmod", "subprocess.Popen", "os.system", "os.exec", "pickle.find_class", "socket.connect")
-
-    def __init__(self) -> None:
-        self.inside: tuple[str, ...] = ()
-        self.outside: list[str] = []
-        self.on = False
-        sys.addaudithook(self._hear)
-
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """While the test itself works on the files."""
-        before, self.on = self.on, False
-        try:
-            yield
-        finally:
-            self.on = before
-
-    def _hear(self, event: str, arguments: tuple) -> None:
-        if not self.on or event not in self.EVENTS:
-            return
-        if event.startswith(("subprocess", "os.system", "os.exec", "pickle", "socket")):
-            self.outside.append(f"{event} {arguments}")
-            return
-        for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
-            if isinstance(path, bytes | str | os.PathLike):
-                # A relative path goes by the descriptor of a folder, as removing a tree does; the pack has only whole ones.
-                where = os.path.join(self.inside[0], os.fsdecode(path))
-                code = where.endswith((".py", ".pyc", ".so")) or f"{os.sep}.hypothesis{os.sep}" in where
-                if not where.startswith(self.inside) and not code:
-                    self.outside.append(f"{event} {where}")
-
-
-class Ground:
-    """A user directory with a schedule and two calibrations, and a secret beside it."""
-
-    def __init__(self, folder: Path, watch: Watch) -> None:
-        import folder_paths
-        from lemica.calibration import Sample
-        from lemica.calibration.store import Calibrations
-        from lemica.schedules import Library, Schedule
-        from route_requests import make_graph, schedule
-
-        self.folder, self.watch = folder, watch
-        self.user = folder / "user"
-        self.root = self.user / "lemica"
-        self.uploads = folder / "uploads"
-        self.uploads.mkdir(parents=True)
-        (folder / "secret.json").write_text(json.dumps({"schema": 1, "name": SECRET, **schedule()}))
-        self._pristine = folder / "pristine"
-        Library(ROOT / "schedules" / "library", self._pristine / "schedules").save(
-            Schedule.from_json({"schema": 1, "name": "mine", **schedule()})
-        )
-        graphs = Calibrations(self._pristine / "calibrations")
-        graphs.save("measured", make_graph())
-        graphs.save("more", make_graph(samples=(Sample("a cat", 1), Sample("a bird", 9))))
-        self._get_user = folder_paths.get_user_directory
-        self._folder_paths = folder_paths
-        self._uses = 0
-
-    def enter(self) -> None:
-        self._folder_paths.get_user_directory = lambda: str(self.user)
-        tempfile.tempdir, self._temporary = str(self.uploads), tempfile.tempdir
-        self.reset()
-
-    def leave(self) -> None:
-        self._folder_paths.get_user_directory = self._get_user
-        tempfile.tempdir = self._temporary
-
-    def reset(self, always: bool = True) -> None:
-        """Back to the beginning: always, or when there is much in it."""
-        self._uses += 1
-        if always or self._uses % 10 == 0:
-            with self.watch.off():
-                shutil.rmtree(self.root, ignore_errors=True)
-                shutil.copytree(self._pristine, self.root)
-
-
-class Requests:
-    """Calls the routes as the server does."""
-
-    def __init__(self, ground: Ground) -> None:
-        from lemica.nodes.routes import ROUTES
-
-        self.ground = ground
-        self._loop = asyncio.new_event_loop()
-        self._handlers = {name: handler for _, name, handler in ROUTES}
-        self._server: dict[str, object] = {}
-
-    def body(self, route: str, content: bytes) -> None:
-        async def chunks() -> Iterator[bytes]:
-            for start in range(0, len(content), 1 << 16):
-                yield content[start : start + (1 << 16)]
-
-        self._check(route, SimpleNamespace(content=SimpleNamespace(iter_any=chunks)))
-
-    def query(self, route: str, query: dict[str, str]) -> None:
-        self._check(route, SimpleNamespace(query=query))
-
-    def form(self, content: bytes, headers: dict[str, str]) -> None:
-        from unittest import mock
-
-        from aiohttp import streams
-        from aiohttp.test_utils import make_mocked_request
-
-        if not self._server:  # made once: they take longer than a case
-            first = make_mocked_request("POST", "/", loop=self._loop)
-            self._server = {"app": first.app, "transport": first.transport, "protocol": first.protocol, "writer": mock.Mock()}
-        stream = streams.StreamReader(mock.Mock(_reading_paused=False), 1 << 20, loop=self._loop)
-        stream.feed_data(content)
-        stream.feed_eof()
-        limits = {"client_max_size": 100 << 20, "loop": self._loop}
-        request = make_mocked_request("POST", "/lemica/import", headers, payload=stream, **limits, **self._server)
-        self._check("import", request)
-
-    def _check(self, route: str, request: object) -> None:
-        from aiohttp import web
-
-        answer = self._loop.run_until_complete(self._handlers[route](request))
-        if isinstance(answer, web.FileResponse):
-            return
-        text = answer.text
-        if SECRET in text or str(self.ground.folder) in text:
-            raise AssertionError(f"{route} gives away {text[:300]}")
-        if not 200 <= answer.status < 300:
-            told = json.loads(text)
-            if answer.status not in (400, 404, 409, 413) or not told["error"] or len(text) > LONGEST_ERROR:
-                raise AssertionError(f"{route} answers {answer.status} {text[:300]}")
-            raise Refused(str(answer.status))
-        json.loads(text, parse_constant=_no_json)
-
-
-class Refused(Exception):
-    """An input was turned down as it should be."""
-
-
-def _no_json(constant: str) -> None:
-    raise AssertionError(f"{constant} in an answer")
 
 
 def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
@@ -358,18 +210,6 @@ def memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
-@contextmanager
-def ground_of(folder: Path, watch: Watch) -> Iterator[Ground]:
-    """The ground for the parsers, which may touch the pack's two directories and read its own library."""
-    ground = Ground(folder, watch)
-    ground.enter()
-    watch.inside = tuple(map(str, (ground.root, ground.uploads, ROOT / "schedules" / "library", "/dev/null")))
-    try:
-        yield ground
-    finally:
-        ground.leave()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=100_000)
@@ -384,6 +224,7 @@ def main() -> int:
     import lemica.nodes.routes  # noqa: F401  before anything is watched
 
     logging.getLogger("LeMiCa").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="aiohttp")  # it warns of every odd form
     watch, failed = Watch(), 0
     fast = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as folder, ground_of(Path(folder), watch) as ground:

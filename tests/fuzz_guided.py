@@ -54,7 +54,7 @@ def feed(parser: str, corpus: Path, seconds: int) -> None:
     with atheris.instrument_imports(include=["lemica"]):
         enter_comfyui()
         import lemica.nodes.routes  # noqa: F401
-        from fuzz import Refused, Requests, Watch, ground_of
+        from fuzz_ground import Refused, Requests, Watch, ground_of
         from lemica.calibration import GraphError, SolverError
         from lemica.calibration.graph import ErrorGraph
         from lemica.calibration.solutions import solutions

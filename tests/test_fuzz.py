@@ -22,20 +22,20 @@ PARSERS = [
 @pytest.fixture(scope="module")
 def watch(comfy: ModuleType):
     """Sees what is opened; there is no taking an audit hook back, so there is one."""
-    import fuzz
+    import fuzz_ground
     import lemica.nodes.routes  # noqa: F401  before anything is watched
 
-    return fuzz.Watch()
+    return fuzz_ground.Watch()
 
 
 @pytest.fixture(scope="module")
 def ground(watch, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    import fuzz
+    import fuzz_ground
 
     logger = logging.getLogger("LeMiCa")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    with fuzz.ground_of(Path(tmp_path_factory.mktemp("fuzz")), watch) as ground:
+    with fuzz_ground.ground_of(Path(tmp_path_factory.mktemp("fuzz")), watch) as ground:
         yield ground
     logger.setLevel(level)
 
