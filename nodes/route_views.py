@@ -16,10 +16,10 @@ from .route_answer import Body, checked_name
 
 def show_library(query: Mapping[str, str]) -> dict[str, object]:
     """Everything that there is to choose from, and what is wrong with the rest."""
-    own = {schedule.name for schedule in library().own()}
+    own, packaged, problems = library().contents()
     schedules = [
-        {**schedule_view(schedule), "own": schedule.name in own, "source": dict(schedule.source)}
-        for schedule in library().schedules()
+        {**schedule_view(schedule), "own": mine, "source": dict(schedule.source)}
+        for mine, found in ((True, own), (False, packaged)) for schedule in found
     ]
     graphs = calibrations().all()
     titles = {family.key: family.title for family in library().families()}
@@ -30,7 +30,7 @@ def show_library(query: Mapping[str, str]) -> dict[str, object]:
         "schedules": schedules,
         "calibrations": [calibration_entry(name, graph) for name, graph in graphs],
         "jobs": half_run(calibrations().root, {calibrations().file(name).stem for name, _ in graphs}),
-        "problems": [*library().problems(), *calibrations().problems()],
+        "problems": [*problems, *calibrations().problems()],
     }
 
 

@@ -55,10 +55,17 @@ class Library:
 
     def schedules(self, family: str | None = None) -> tuple[Schedule, ...]:
         """All schedules, or those of one family key: the user's before the packaged; of equal names the first."""
-        named: dict[str, Schedule] = {}
-        for schedule in (*self.own(), *self._packaged_schedules()):
+        own, packaged, _ = self.contents()
+        return tuple(schedule for schedule in (*own, *packaged) if family in (None, schedule.family))
+
+    def contents(self) -> tuple[tuple[Schedule, ...], tuple[Schedule, ...], list[str]]:
+        """Of one look at the files: the user's schedules, the packaged ones of other names, and the problems."""
+        found, problems = self._user_schedules()
+        own = tuple(found.values())
+        named = {schedule.name: schedule for schedule in own}
+        for schedule in self._packaged_schedules():
             named.setdefault(schedule.name, schedule)
-        return tuple(schedule for schedule in named.values() if family in (None, schedule.family))
+        return own, tuple(named.values())[len(own) :], problems
 
     def own(self, family: str | None = None) -> tuple[Schedule, ...]:
         """The user's schedules, all of them or those of one family key, by file name."""
