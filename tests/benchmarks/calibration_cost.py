@@ -7,6 +7,7 @@ and solving the graph takes. Then plain runs in batches: what replays would gain
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import statistics
 import sys
@@ -121,6 +122,7 @@ def main() -> None:
     tables.plain("Runs in batches", about, ["model", "batch", "seconds a sample", "times as fast"], rows)
     text = ["# What a calibration costs", "", "Made by `tests/run --script tests/benchmarks/calibration_cost.py` on "
             f"{device}.", "", *tables.text]
+    (RESULTS / "calibration_cost.json").write_text(json.dumps(tables.data, indent=1) + "\n", encoding="utf-8")
     (RESULTS / "calibration_cost.md").write_text("\n".join(text), encoding="utf-8")
 
 

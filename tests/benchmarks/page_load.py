@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from lemica.workflows.server import Server  # noqa: E402
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     comfy = ComfyUI(Path(os.environ["LEMICA_COMFYUI"]), Path(os.environ["LEMICA_COMFYUI_PYTHON"]), owned=True)
     files = [file for file in (ROOT / "web").iterdir() if file.is_file()]
     print(f"web/ without the help pages: {len(files)} files, {sum(file.stat().st_size for file in files)} bytes")

@@ -11,6 +11,7 @@ tests/benchmarks/side_by_side.py --models video --samplers euler --steps 30 --bu
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -143,6 +144,7 @@ def main() -> None:
         tables.plain(title, about, head, make(arguments.work))
         command = f"Made by `tests/run --script tests/benchmarks/paper.py {name}`: {STEPS} steps, euler, simple"
         text = [*tables.text[:2], f"{command}; {PAIRS} samples; decoded frames against the full run.", "", *tables.text[2:]]
+        (RESULTS / f"paper_{name}.json").write_text(json.dumps(tables.data, indent=1) + "\n", encoding="utf-8")
         (RESULTS / f"paper_{name}.md").write_text("\n".join(["#" + text[0][2:], *text[1:]]), encoding="utf-8")
 
 

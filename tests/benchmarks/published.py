@@ -5,6 +5,7 @@ The figures are in published_figures.json, each with its source. None was measur
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def quality(rows: list[dict]) -> list[list[object]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     figures = json.loads((HERE / "published_figures.json").read_text(encoding="utf-8"))
     tables = Tables()
     tables.plain(

@@ -216,10 +216,13 @@ def main() -> None:
         f"Made by `tests/run --script tests/benchmarks/wrapper_cost.py{' --compile' if arguments.compile else ''}` on "
         f"{device}: {STEPS} steps, euler, median of {arguments.runs} whole runs, taken by turns.", "",
     ]
+    found: list[dict] = []
     for name in arguments.models or (MODELS if on_gpu else MODELS[:2]):
         bench = Bench.of(name, arguments.small or not on_gpu, arguments.compile)
         rows = compare(bench, arguments.runs, print)
+        found += rows
         text += [f"## {bench.about}", "", *table(rows), ""]
+        arguments.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         arguments.output.write_text("\n".join(text), encoding="utf-8")
 
 
