@@ -63,6 +63,19 @@ class Said:
     failures: list[str] = field(default_factory=list)
 
 
+def body_of(draw: Random, route: str) -> dict[str, object]:
+    """A body that a route takes."""
+    from route_requests import schedule
+
+    body = dict(BODIES[route])
+    if route == "save":
+        solved = {**BODIES["solve"], "schedule": None, "preset": "fast"}
+        body |= {"schedule": schedule()} if draw.random() < 0.5 else solved
+    if route == "rename" and draw.random() < 0.5:
+        body |= {"kind": "calibration", "old": "measured"}
+    return body
+
+
 def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
     """What takes one case each, by the parser's name; raises Refused, or an error of the pack, for a bad one."""
     import fuzz_cases as cases
@@ -76,7 +89,7 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
     from lemica.nodes.apply import parse_steps
     from lemica.schedules import Rule, Schedule, dump_json
     from lemica.schedules.store import file_name, parse_json
-    from route_requests import make_graph, schedule
+    from route_requests import make_graph
 
     requests, base = Requests(ground), make_graph()
     folder = ground.root / "calibrations"
@@ -144,13 +157,7 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
     def by_body(route: str) -> Callable[[Random], None]:
         def send(draw: Random) -> None:
             ground.reset(always=False)
-            body = dict(BODIES[route])
-            if route == "save":
-                solved = {**BODIES["solve"], "schedule": None, "preset": "fast"}
-                body |= {"schedule": schedule()} if draw.random() < 0.5 else solved
-            if route == "rename" and draw.random() < 0.5:
-                body |= {"kind": "calibration", "old": "measured"}
-            requests.body(route, cases.as_json(draw, body))
+            requests.body(route, cases.as_json(draw, body_of(draw, route)))
 
         return send
 

@@ -28,7 +28,7 @@ MOST_BYTES = 1 << 17
 def seed(parser: str, folder: Path) -> None:
     """Begin a corpus with cases of the generator."""
     import fuzz_cases as cases
-    from fuzz import BODIES as WHOLE
+    from fuzz import body_of
 
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(SEEDS):
@@ -40,7 +40,7 @@ def seed(parser: str, folder: Path) -> None:
         elif parser == "POST import":
             content = cases.upload(draw)[0]
         else:
-            content = cases.as_json(draw, WHOLE[parser.removeprefix("POST ")])
+            content = cases.as_json(draw, body_of(draw, parser.removeprefix("POST ")))
         (folder / f"seed-{number}").write_bytes(content)
 
 
