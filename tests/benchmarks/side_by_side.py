@@ -121,6 +121,16 @@ def verdict(rows: list[dict]) -> list[str]:
     return sentences
 
 
+def command() -> str:
+    """The command that makes these results; where it keeps measurements is left out."""
+    options = sys.argv[1:]
+    if "--work" in options:
+        place = options.index("--work")
+        del options[place : place + 2]
+    options = [option for option in options if option != "--write-only"]
+    return " ".join(["tests/run --script tests/benchmarks/side_by_side.py", *options])
+
+
 def write(rows: list[dict], arguments: argparse.Namespace) -> None:
     """JSON, Markdown and plots of what there is so far."""
     from plots import draw
@@ -130,7 +140,7 @@ def write(rows: list[dict], arguments: argparse.Namespace) -> None:
     (RESULTS / f"{arguments.name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     text = [
         "# Side by side", "",
-        f"Made by `tests/run --script tests/benchmarks/side_by_side.py`: {arguments.steps} steps, simple, decoded frames "
+        f"Made by `{command()}`: {arguments.steps} steps, simple, decoded frames "
         f"against the full run, {arguments.held_out} held-out samples of other prompts and seeds; "
         f"calibrated on {arguments.calibrated} samples and {arguments.judges} more that judge whole paths. "
         "Calls of a run count every cond; a threshold was searched on the "
