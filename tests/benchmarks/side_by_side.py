@@ -95,30 +95,35 @@ def best_uniform(rows: list[dict]) -> list[dict]:
 
 
 def verdict(rows: list[dict]) -> list[str]:
-    """Where the calibrated schedule is not ahead of everything else, in a sentence each."""
-    sentences = []
-    for measure, name, sign in (("psnr", "PSNR", 1), ("lpips", "LPIPS", -1)):
-        behind = []
-        for model, sampler, budget in dict.fromkeys((r["model"], r["sampler"], r["budget"]) for r in rows):
-            group = [r for r in rows if (r["model"], r["sampler"], r["budget"]) == (model, sampler, budget)]
-            ours = [r for r in group if r["what"].startswith("this pack")]
-            others = [r for r in group if not r["what"].startswith("this pack") and r["what"] != "full run"]
-            if not others:
-                continue
-            own, best = (max(some, key=lambda r: sign * r[measure]) for some in (ours, others))
-            if sign * own[measure] < sign * best[measure]:
-                digits = ".1f" if measure == "psnr" else ".4f"
-                lost = [theirs - mine for theirs, mine in zip(best["each"][measure], own["each"][measure], strict=True)]
-                error = stdev(lost) / math.sqrt(len(lost))
-                behind.append(
-                    f"{model}, {sampler}, {budget} computed: {own[measure]:{digits}} against {best[measure]:{digits}} of "
-                    f"{best['what']} (difference {fmean(lost):+{digits}} ± {error:{digits}})"
-                )
-        sentences.append(
-            f"In mean {name} this pack is ahead everywhere." if not behind
-            else f"In mean {name} this pack is ahead everywhere but: " + "; ".join(behind) + "."
-        )
-    return sentences
+    """Where this pack's best, and where its calibrated schedule alone, is not ahead of everything else."""
+    return [
+        sentence(rows, measure, name, sign, ours, subject)
+        for ours, subject in (("this pack", "the best of this pack"), ("this pack: calibrated", "its calibrated schedule"))
+        for measure, name, sign in (("psnr", "PSNR", 1), ("lpips", "LPIPS", -1))
+    ]
+
+
+def sentence(rows: list[dict], measure: str, name: str, sign: int, ours: str, subject: str) -> str:
+    """Where rows that begin with ``ours`` are behind, in one measure."""
+    behind = []
+    for model, sampler, budget in dict.fromkeys((row["model"], row["sampler"], row["budget"]) for row in rows):
+        group = [row for row in rows if (row["model"], row["sampler"], row["budget"]) == (model, sampler, budget)]
+        own = [row for row in group if row["what"].startswith(ours)]
+        others = [row for row in group if not row["what"].startswith("this pack") and row["what"] != "full run"]
+        if not others:
+            continue
+        mine, best = (max(some, key=lambda row: sign * row[measure]) for some in (own, others))
+        if sign * mine[measure] < sign * best[measure]:
+            digits = ".1f" if measure == "psnr" else ".4f"
+            lost = [theirs - one for theirs, one in zip(best["each"][measure], mine["each"][measure], strict=True)]
+            error = stdev(lost) / math.sqrt(len(lost))
+            behind.append(
+                f"{model}, {sampler}, {budget} computed: {mine[measure]:{digits}} against {best[measure]:{digits}} of "
+                f"{best['what']} (difference {fmean(lost):+{digits}} ± {error:{digits}})"
+            )
+    if not behind:
+        return f"In mean {name} {subject} is ahead everywhere."
+    return f"In mean {name} {subject} is ahead everywhere but: {'; '.join(behind)}."
 
 
 def command() -> str:
