@@ -97,3 +97,25 @@ def server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folders = tmp_path_factory.mktemp("server")
     with Server(comfyui, folders / "output", user=folders / "user") as running:
         yield RunningServer(running)
+
+
+@pytest.fixture(scope="session")
+def graphs(comfy: types.ModuleType) -> types.ModuleType:
+    """What tests of whole graphs share; imported once ComfyUI is there."""
+    import graphs
+
+    return graphs
+
+
+@pytest.fixture(scope="session")
+def tiny_wan(comfy: types.ModuleType) -> types.ModuleType:
+    """Wan models of tiny width; imported once ComfyUI is there."""
+    import tiny_wan
+
+    return tiny_wan
+
+
+@pytest.fixture(scope="module")
+def wan(tiny_wan: types.ModuleType) -> Any:
+    """The patcher of a tiny Wan, one for a file of tests."""
+    return tiny_wan.make_wan()

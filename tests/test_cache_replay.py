@@ -9,13 +9,6 @@ import pytest
 STEPS = 8
 
 
-@pytest.fixture(scope="module")
-def tiny_wan(comfy):
-    import tiny_wan
-
-    return tiny_wan
-
-
 def replayable(tiny_wan):
     """A guider that samples one latent under given actions; it keeps its conds' uuids over all runs."""
     import comfy.sample

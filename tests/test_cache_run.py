@@ -13,18 +13,6 @@ RULES = ["output hold", "output half", "output linear", "residual hold", "residu
 
 
 @pytest.fixture(scope="module")
-def tiny_wan(comfy):
-    import tiny_wan
-
-    return tiny_wan
-
-
-@pytest.fixture(scope="module")
-def wan(tiny_wan):
-    return tiny_wan.make_wan()
-
-
-@pytest.fixture(scope="module")
 def install(comfy):
     from lemica.cache.wrapper import install
     from lemica.schedules import Rule, Schedule

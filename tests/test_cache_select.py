@@ -11,13 +11,6 @@ LIBRARY = Path(__file__).resolve().parent.parent / "schedules" / "library"
 
 
 @pytest.fixture(scope="module")
-def tiny_wan(comfy):
-    import tiny_wan
-
-    return tiny_wan
-
-
-@pytest.fixture(scope="module")
 def accelerated(tiny_wan):
     """A tiny Wan whose schedule is selected as the LeMiCa node selects it, and the reports of its runs."""
     from lemica.cache.identity import identify

@@ -10,18 +10,6 @@ import pytest
 STEPS = 8
 
 
-@pytest.fixture(scope="module")
-def tiny_wan(comfy):
-    import tiny_wan
-
-    return tiny_wan
-
-
-@pytest.fixture(scope="module")
-def wan(tiny_wan):
-    return tiny_wan.make_wan()
-
-
 def make_sampling(tiny_wan, model, seed=4, steps=STEPS, sampler="euler", scheduler="simple", cfg=3.0, denoise=1.0):
     import torch
     from lemica.calibration import Sample

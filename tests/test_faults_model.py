@@ -7,32 +7,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 RULES = ("output linear", "residual linear")
 STEPS, COMPUTED = 6, (0, 1, 3)
-
-
-@pytest.fixture(scope="module")
-def graphs(comfy: ModuleType) -> ModuleType:
-    import graphs
-
-    return graphs
-
-
-@pytest.fixture(scope="module")
-def tiny_wan(comfy: ModuleType) -> ModuleType:
-    import tiny_wan
-
-    return tiny_wan
-
-
-@pytest.fixture(scope="module")
-def wan(tiny_wan):
-    return tiny_wan.make_wan()
 
 
 def faults() -> dict[str, type[BaseException]]:

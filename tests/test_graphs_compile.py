@@ -9,25 +9,6 @@ import pytest
 BLOCKS = [f"diffusion_model.blocks.{i}" for i in range(3)]
 
 
-@pytest.fixture(scope="module")
-def graphs(comfy: ModuleType) -> ModuleType:
-    import graphs
-
-    return graphs
-
-
-@pytest.fixture(scope="module")
-def tiny_wan(comfy: ModuleType) -> ModuleType:
-    import tiny_wan
-
-    return tiny_wan
-
-
-@pytest.fixture(scope="module")
-def wan(tiny_wan):
-    return tiny_wan.make_wan()
-
-
 @pytest.fixture
 def compiled(comfy: ModuleType, monkeypatch: pytest.MonkeyPatch):
     """Compiles a patcher as the node TorchCompileModel does, with a backend that notes its graphs and runs them as is.

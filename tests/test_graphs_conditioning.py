@@ -10,29 +10,10 @@ RULES = ("output hold", "residual hold")
 
 
 @pytest.fixture(scope="module")
-def graphs(comfy: ModuleType) -> ModuleType:
-    import graphs
-
-    return graphs
-
-
-@pytest.fixture(scope="module")
-def tiny_wan(comfy: ModuleType) -> ModuleType:
-    import tiny_wan
-
-    return tiny_wan
-
-
-@pytest.fixture(scope="module")
 def tiny_unet(comfy: ModuleType) -> ModuleType:
     import tiny_unet
 
     return tiny_unet
-
-
-@pytest.fixture(scope="module")
-def wan(tiny_wan):
-    return tiny_wan.make_wan()
 
 
 @pytest.fixture(scope="module")

@@ -6,25 +6,9 @@ is the same; memory that is really apart is not tested here.
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 
 RULES = ("output hold", "residual hold", "residual linear")
-
-
-@pytest.fixture(scope="module")
-def graphs(comfy: ModuleType) -> ModuleType:
-    import graphs
-
-    return graphs
-
-
-@pytest.fixture(scope="module")
-def tiny_wan(comfy: ModuleType) -> ModuleType:
-    import tiny_wan
-
-    return tiny_wan
 
 
 @pytest.fixture

@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 RULES = ("output hold", "residual hold")
-
-
-@pytest.fixture(scope="module")
-def graphs(comfy: ModuleType) -> ModuleType:
-    import graphs
-
-    return graphs
-
-
-@pytest.fixture(scope="module")
-def tiny_wan(comfy: ModuleType) -> ModuleType:
-    import tiny_wan
-
-    return tiny_wan
-
-
-@pytest.fixture(scope="module")
-def wan(tiny_wan):
-    return tiny_wan.make_wan()
 
 
 def ksampler(tiny_wan, model, latent: dict | None = None, **changed):

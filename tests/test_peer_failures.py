@@ -11,31 +11,11 @@ from __future__ import annotations
 import ast
 import logging
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = ("output hold", "residual hold")
-
-
-@pytest.fixture(scope="module")
-def graphs(comfy: ModuleType) -> ModuleType:
-    import graphs
-
-    return graphs
-
-
-@pytest.fixture(scope="module")
-def tiny_wan(comfy: ModuleType) -> ModuleType:
-    import tiny_wan
-
-    return tiny_wan
-
-
-@pytest.fixture(scope="module")
-def wan(tiny_wan):
-    return tiny_wan.make_wan()
 
 
 def test_c1_no_file_of_the_cache_imports_a_model_of_comfyui():

@@ -61,7 +61,7 @@ class Bench:
 
         if name == "embedded":
             demo = DemoModel()
-            about = "The embedded Wan, width 256, 64x64, 9 frames"
+            about = "The embedded Wan, width 128, 64x64, 9 frames"
             return cls(demo.model, demo.shape, demo.cfg, demo.conds(0), about, compiled)
         from random_models import REAL, SMALL, build, conditioning
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import logging
-import math
-import time
 from pathlib import Path
 
 import comfy.ldm.wan.model
@@ -15,6 +11,7 @@ import comfy.ops
 import numpy as np
 import torch
 from clips import PROMPTS
+from flow_training import EMPTY_SHARE, fit
 from torch import nn
 
 SIZE = {"dim": 128, "ffn_dim": 512, "num_layers": 8, "in_dim": 16, "out_dim": 16}
@@ -23,9 +20,6 @@ CONFIG = {"num_heads": 2, "text_dim": 64}
 PROMPT_TOKENS = 4
 BATCH = 48
 PEAK_RATE = 1.5e-3
-EMA = 0.999
-EMPTY_SHARE = 0.12
-"""Share of samples trained on the empty prompt, for classifier-free guidance."""
 SHIFT = 3.0
 """Time shift of the sigmas drawn in training."""
 
@@ -70,18 +64,9 @@ def train(folder: Path, minutes: float, seed: int) -> None:
     prompts, variants = latents.shape[:2]
     tokens = prompt_tokens()
     model = new_transformer().train()
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     random = np.random.default_rng(seed)
-    logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
-    begin, losses, saved = time.monotonic(), [], time.monotonic()
-    for step in itertools.count(1):
-        done = (time.monotonic() - begin) / (60 * minutes)
-        if done >= 1:
-            break
-        factor = min(1.0, step / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-        for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * factor
+
+    def draw_loss() -> torch.Tensor:
         chosen = random.integers(prompts, size=BATCH)
         clean = latents[chosen, random.integers(variants, size=BATCH)].float()
         named = np.where(random.random(BATCH) < EMPTY_SHARE, prompts, chosen)
@@ -89,22 +74,9 @@ def train(folder: Path, minutes: float, seed: int) -> None:
         noise = torch.randn_like(clean)
         spread = sigmas.reshape(-1, 1, 1, 1, 1)
         velocity = model(clean * (1 - spread) + noise * spread, sigmas * 1000, tokens[named])
-        loss = (velocity - (noise - clean)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            decay = min(EMA, step / (step + 20))
-            for kept, new in zip(average.parameters(), model.parameters()):
-                kept.lerp_(new, 1 - decay)
-        losses.append(float(loss))
-        if step % 50 == 0:
-            logger.info("step %d, %.0f%%, loss %.4f", step, 100 * done, np.mean(losses[-50:]))
-        if time.monotonic() - saved > 180:
-            save(average, folder)
-            saved = time.monotonic()
-    save(average, folder)
+        return (velocity - (noise - clean)).square().mean()
+
+    step = fit(model, draw_loss, PEAK_RATE, minutes, lambda average: save(average, folder), logger)
     logger.info("ends after %d steps of %d samples", step, BATCH)
 
 

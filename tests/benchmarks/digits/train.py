@@ -7,12 +7,8 @@ to be installed; drawn larger, in four inks on two grounds. Rectified flow, as L
 from __future__ import annotations
 
 import argparse
-import copy
-import itertools
 import logging
-import math
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -30,13 +26,12 @@ import comfy.model_management  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from digits_model import DIGITS, GROUNDS, INKS, PROMPTS, SIZE, WEIGHTS, new_model, tokens  # noqa: E402
+from flow_training import EMPTY_SHARE, fit  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 BATCH = 48
 PEAK_RATE = 2e-3
-EMA = 0.999
-EMPTY_SHARE = 0.12
 
 logger = logging.getLogger("digits")
 
@@ -79,18 +74,9 @@ def train(minutes: float, seed: int) -> None:
     words = tokens([*PROMPTS, None])
     model = new_model().model.diffusion_model.train().requires_grad_(True)
     initialise(model)
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     random = np.random.default_rng(seed)
-    logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
-    begin, losses, saved = time.monotonic(), [], time.monotonic()
-    for step in itertools.count(1):
-        done = (time.monotonic() - begin) / (60 * minutes)
-        if done >= 1:
-            break
-        factor = min(1.0, step / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-        for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * factor
+
+    def draw_loss() -> torch.Tensor:
         chosen = random.integers(len(PROMPTS), size=BATCH)
         clean = torch.stack([
             painted(drawings[DIGITS.index(digit)][random.integers(len(drawings[DIGITS.index(digit)]))], ink, ground)
@@ -101,22 +87,9 @@ def train(minutes: float, seed: int) -> None:
         noise = torch.randn_like(clean)
         spread = sigmas.reshape(-1, 1, 1, 1)
         velocity = model(clean * (1 - spread) + noise * spread, sigmas, words[named], words.shape[1])
-        loss = (velocity - (noise - clean)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            decay = min(EMA, step / (step + 20))
-            for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-                kept.lerp_(new, 1 - decay)
-        losses.append(loss.item())
-        if step % 50 == 0:
-            logger.info("step %d, %.0f%%, loss %.4f", step, 100 * done, np.mean(losses[-50:]))
-        if time.monotonic() - saved > 180:
-            save(average)
-            saved = time.monotonic()
-    save(average)
+        return (velocity - (noise - clean)).square().mean()
+
+    step = fit(model, draw_loss, PEAK_RATE, minutes, save, logger)
     logger.info("ends after %d steps of %d pictures", step, BATCH)
 
 
