@@ -78,6 +78,11 @@ class ErrorGraph:
         """The mean error over the samples that have one, per edge; NaN where none has."""
         return self._over_samples(np.nansum(self.errors, axis=0))
 
+    def geometric_mean(self) -> np.ndarray:
+        """The geometric mean of the errors over the samples that have one, per edge; NaN where none has."""
+        with np.errstate(divide="ignore"):
+            return np.exp(self._over_samples(np.nansum(np.log(self.errors), axis=0)))
+
     def spread(self) -> np.ndarray:
         """The standard deviation over the samples that have an error, per edge; 0 for one, NaN for none."""
         return np.sqrt(self._over_samples(np.nansum((self.errors - self.mean()) ** 2, axis=0)))

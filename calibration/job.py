@@ -18,7 +18,7 @@ from ..schedules import Schedule
 from .estimate import errors_of, replay_calls, replayed_edges
 from .graph import ErrorGraph
 from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name
-from .outcome import Contest, Outcome, Route, candidates
+from .outcome import Contest, Outcome, Route, candidates, most_candidates
 from .replay import LATENT_DISTANCES, Distance, Replays
 from .sampling import Callback, Sampling
 from .segments import all_segments
@@ -152,7 +152,7 @@ class Job:
     def _tries(self, budget: int) -> int:
         """How many paths are measured for a budget, at most."""
         others = sum(schedule.budget == budget for schedule in self._others)
-        return 2 * len(self.settings.rules) + 2 + others + self.settings.tries
+        return most_candidates(len(self.settings.rules), others) + self.settings.tries
 
     def run(self) -> Result:
         """Measure what is not measured yet, solve, run the candidates, polish the best.

@@ -131,10 +131,14 @@ class Contest:
 
 
 def candidates(graph: ErrorGraph, budget: int, others: Sequence[Schedule] = ()) -> list[Route]:
-    """The routes worth measuring: lexicographic minimax with all rules and with each one, shortest path, uniform, others.
+    """The routes worth measuring, at most ``most_candidates``.
+
+    Lexicographic minimax with all rules: of the mean over the samples as in the paper, of the geometric mean, which is
+    what the outcome counts, and of the worst sample. Shortest paths of the errors and of their squares, which are between
+    the sum and the largest. Minimax and uniform spacing with each rule. Others.
 
     Args:
-        graph: of errors averaged over its samples.
+        graph: of the errors of its samples.
         budget: B.
         others: schedules of the same steps from elsewhere, such as published lists; those of other budgets are left out.
     """
@@ -150,7 +154,10 @@ def candidates(graph: ErrorGraph, budget: int, others: Sequence[Schedule] = ()) 
         routes.append(Route(schedule.computed, schedule.rules, found))
 
     add(edges, "minimax")
+    add(graph.edges(graph.geometric_mean()), "minimax of geometric means")
+    add(graph.edges(graph.worst()), "minimax of worst samples")
     add(edges, "shortest path", "shortest")
+    add(graph.edges(graph.mean() ** 2), "shortest path of squares", "shortest")
     for rule in graph.rules:
         add([edge for edge in edges if edge.rule == rule], f"minimax, {rule}")
     for rule in graph.rules:
@@ -159,6 +166,11 @@ def candidates(graph: ErrorGraph, budget: int, others: Sequence[Schedule] = ()) 
         if schedule.steps == graph.steps and schedule.budget == budget and set(schedule.rules) <= set(graph.rules):
             routes.append(Route(schedule.computed, schedule.rules, schedule.name))
     return list({route.key: route for route in reversed(routes)}.values())[::-1]
+
+
+def most_candidates(rules: int, others: int) -> int:
+    """How many routes ``candidates`` gives at most, of so many rules and other schedules."""
+    return 5 + 2 * rules + others
 
 
 def uniform(steps: int, budget: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..calibration import MODES, all_segments
 from ..calibration.estimate import replay_calls, replayed_edges
+from ..calibration.outcome import most_candidates
 from ..calibration.settings import Cost
 from ..schedules import PRESETS, Match, ModelIdentity, Rule, preset_budget
 from .calibration_run import RULES, longest_segment
@@ -39,7 +40,7 @@ def show_cost(body: Body) -> dict[str, object]:
     replays = replay_calls(segments, steps, replayed_edges(segments, steps, held, mode))
     own = {schedule.name for schedule in library().own()}
     others = sum(schedule.name not in own for schedule in library().schedules(key)) if key is not None else 0
-    paths = sum(budget * (2 * len(rules) + 2 + others + tries) for budget in budgets)
+    paths = sum(budget * (most_candidates(len(rules), others) + tries) for budget in budgets)
     cost = Cost(steps=steps, references=samples * steps, replays=samples * replays, paths=samples * paths)
     text = cost.describe() if key is not None else f"at least {cost.describe()}"
     return {"steps": cost.computed, "full_runs": cost.computed / steps, "text": text}

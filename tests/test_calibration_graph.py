@@ -97,6 +97,8 @@ def test_statistics_skip_what_was_not_measured():
     graph = make()
     np.testing.assert_array_equal(graph.measured(), [2, 1, 0])
     np.testing.assert_array_equal(graph.mean(), [2.0, 2.0, NAN])
+    np.testing.assert_allclose(graph.geometric_mean(), [math.sqrt(3), 2.0, NAN])
+    np.testing.assert_array_equal(make(errors=np.array([[0.0, 2.0, NAN], [3.0, NAN, NAN]])).geometric_mean()[0], 0.0)
     np.testing.assert_array_equal(graph.spread(), [1.0, 0.0, NAN])
     np.testing.assert_array_equal(graph.worst(), [3.0, 2.0, NAN])
 

@@ -264,7 +264,7 @@ def test_the_cost_of_a_calibration_is_what_the_job_would_count(server, user):
     cost = post(server, "cost", ORDER).json
     assert cost["text"].startswith("at least ") and cost["full_runs"] == cost["steps"] / 8
     known = post(server, "cost", {**ORDER, "family": "lemica-demo"}).json
-    assert known["steps"] == 1076 and known["text"] == "about 1076 model steps, as many as 134 full runs"
+    assert known["steps"] == 1196 and known["text"] == "about 1196 model steps, as many as 150 full runs"
     more = [post(server, "cost", {**ORDER, "mode": mode}).json["steps"] for mode in ("quick", "standard", "exact")]
     assert more == sorted(more) and more[0] < more[2]
 
