@@ -11,7 +11,7 @@ import peers
 import torch
 from arena import Arena, Run, on_sigmas
 from lemica.calibration import ErrorGraph, solve
-from lemica.calibration.outcome import uniform
+from lemica.calibration.outcome import Route, uniform
 from lemica.schedules import Library, Rule, Schedule, resample
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ PUBLISHED = "residual hold"
 UNIFORM = ("output hold", "output half", "residual hold", "residual half")
 """The rules that uniform spacing is tried with; the full slope is worse than these in results/calibration_50.md."""
 
-Entry = tuple[str, Callable[[], tuple[Run, str]]]
-"""A contestant's name, and what makes its run and a remark on it."""
+Entry = tuple[str, str, Callable[[], tuple[Run, str]]]
+"""A contestant's name, what tells it from others of that name, and what makes its run and a remark on it."""
 
 
 class Contestants:
@@ -44,11 +44,17 @@ class Contestants:
         self._steps = arena.steps
 
     def of(self, budget: int) -> Iterator[Entry]:
-        """All that can spend this budget."""
-        yield "this pack: calibrated", lambda: self._outcome(budget)
+        """All that can spend this budget; those of this pack are told apart by their paths, which may change."""
+        route = self._result.outcomes[budget].route
+        yield "this pack: calibrated", route.key, lambda: (self._arena.scheduled(route.schedule(self._steps)), route.found)
         packaged = self._packaged(budget)
         if packaged is not None:
-            yield "this pack: as shipped", lambda: (self._arena.scheduled(packaged), packaged.name)
+            shipped = Route(packaged.computed, packaged.rules)
+            yield "this pack: as shipped", shipped.key, lambda: (self._arena.scheduled(packaged), packaged.name)
+        for name, make in self._others(budget):
+            yield name, "", make
+
+    def _others(self, budget: int) -> Iterator[tuple[str, Callable[[], tuple[Run, str]]]]:
         yield "this pack: the solver's path", lambda: self._solved(budget, self._graph.edges())
         yield "LeMiCa as published", lambda: self._solved(budget, self._first_order())
         for name, scheduler in (("simple", "simple"), ("beta", "beta")):
@@ -75,10 +81,6 @@ class Contestants:
     @cached_property
     def _ratios(self) -> list[float]:
         return peers.magnitude_ratios(self._arena, self._seen)
-
-    def _outcome(self, budget: int) -> tuple[Run, str]:
-        route = self._result.outcomes[budget].route
-        return self._arena.scheduled(route.schedule(self._steps)), route.found
 
     def _packaged(self, budget: int) -> Schedule | None:
         if self._arena.sampler != "euler":

@@ -64,8 +64,8 @@ def compare(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict
     full = arena.measure("full", contestants.full())
     rows = [{"model": name, "sampler": sampler, "budget": arguments.steps, "what": "full run", "remark": "", **full.row()}]
     for budget in arguments.budgets:
-        for what, make in contestants.of(budget):
-            key = f"{budget}|{what}"
+        for what, path, make in contestants.of(budget):
+            key = f"{budget}|{what}|{path}" if path else f"{budget}|{what}"
             found, remark = arena.known(key), arena.remark(key)
             if found is None:
                 run, remark = make()
