@@ -18,8 +18,9 @@ from ..schedules import Schedule
 from .estimate import errors_of, replay_calls, replayed_edges
 from .graph import ErrorGraph
 from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name
+from .latents import LATENT_DISTANCES, Distance
 from .outcome import Contest, Outcome, Route, candidates, most_candidates
-from .replay import LATENT_DISTANCES, Distance, Replays
+from .replay import Replays
 from .sampling import Callback, Sampling
 from .segments import all_segments
 from .settings import Cell, Cost, Progress, Settings, duration

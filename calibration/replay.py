@@ -20,11 +20,9 @@ from ..cache.run import SamplingRun
 from ..cache.steps import Action
 from ..cache.trajectory import Trajectory
 from ..schedules import Rule, Schedule
+from .deltas import Deltas, segment_schedule
+from .latents import Distance, flat
 from .sampling import Callback, Sampling
-
-Distance = Callable[[torch.Tensor, torch.Tensor], float]
-"""The error between the final latents of two runs, flat."""
-
 
 SKETCH = 32
 """How many values of a final latent are kept to recognise it."""
@@ -32,23 +30,6 @@ SKETCH = 32
 
 class ReplayError(RuntimeError):
     """A sample cannot be measured: its model gives no finite latent, or its sampler has no steps to tell apart."""
-
-
-class _Enough(Exception):
-    """Ends a run whose rest is of no interest."""
-
-
-def l1(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The mean absolute difference (eq. 4 of the paper)."""
-    return (a - b).abs().mean().item()
-
-
-def l2(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The root of the mean squared difference."""
-    return (a - b).square().mean().sqrt().item()
-
-
-LATENT_DISTANCES: dict[str, Distance] = {"l1": l1, "l2": l2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,41 +88,11 @@ class Replays:
 
     def segment_deltas(self, segments: np.ndarray, rules: Sequence[Rule]) -> np.ndarray:
         """The L1 distance at the end of every segment, [edges]; ``segments`` are [edges, 4], as ErrorGraph has them."""
-        passes: dict[tuple[int, int, int], list[int]] = {}
-        for edge, (before, start, _, kind) in enumerate(segments.tolist()):
-            passes.setdefault((before, start, kind), []).append(edge)
-        found = np.full(len(segments), np.nan)
-        for (before, start, kind), edges in passes.items():
-            found[edges] = self.deltas(before, start, rules[kind], segments[edges, 2].tolist())
-        return found
-
-    def deltas(self, before: int, start: int, rule: Rule, ends: Sequence[int]) -> list[float]:
-        """How far reuse from ``start`` on leads off the reference: the L1 distance of the latents at every end.
-
-        An end is a step, or N for the final latent. With an output rule this evaluates no model.
-        """
-        reference = self.reference()
-        last = max(ends)
-        found: dict[int, float] = {}
-
-        def observe(call: Call | None, x: torch.Tensor) -> None:
-            if call is not None and call.stage == 0 and call.step in ends:
-                found[call.step] = l1(_flat(x), reference.latents[call.step])
-            if call is None or call.step >= last:
-                raise _Enough
-
-        schedule = self._segment_schedule(before, start, self.steps, rule)
-        actions = [Action.RECALL if k <= start else Action.REUSE for k in range(self.steps)]
-        try:
-            final = self._run(schedule, actions, observe)
-        except _Enough:
-            return [found[end] for end in ends]
-        at_the_end = l1(final, reference.latents[self.steps])
-        return [found.get(end, at_the_end) for end in ends]
+        return Deltas(self.sampling, self.reference()).of_segments(segments, rules)
 
     def replay(self, before: int, start: int, end: int, rule: Rule, callback: Callback | None = None) -> float:
         """The error in the final latent when one segment is reused and every step from its end on is computed (eq. 4)."""
-        schedule = self._segment_schedule(before, start, end, rule)
+        schedule = segment_schedule(self.steps, before, start, end, rule)
         actions = [
             Action.RECALL if k <= start else Action.REUSE if k < end else Action.COMPUTE for k in range(self.steps)
         ]
@@ -166,7 +117,7 @@ class Replays:
                     "with another sampler, such as euler or dpmpp_2m."
                 )
             if call.stage == 0:
-                latents[call.step] = _flat(x)
+                latents[call.step] = flat(x)
 
         schedule = _full(self.steps)
         begin = time.perf_counter()
@@ -191,18 +142,9 @@ class Replays:
             lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), actions, recall, observe=observe), callback
         )
 
-    def _segment_schedule(self, before: int, start: int, end: int, rule: Rule) -> Schedule:
-        """The schedule whose rules act on the segment: computed before it at ``before`` only, and from its end on."""
-        computed = tuple(sorted({0, max(before, 0), start, *range(end, self.steps)}))
-        return Schedule("segment", "any", self.steps, computed, (rule,) * len(computed), "custom")
-
 
 def _full(steps: int) -> Schedule:
     return Schedule("full", "any", steps, tuple(range(steps)), (Rule("output", "hold"),) * steps, "custom")
-
-
-def _flat(x: torch.Tensor) -> torch.Tensor:
-    return x.flatten().float().cpu()
 
 
 def _finite(final: torch.Tensor, sampling: Sampling) -> torch.Tensor:

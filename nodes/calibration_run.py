@@ -20,8 +20,8 @@ from ..calibration import METRICS, MODES
 from ..calibration.cluster.crew_job import CrewJob
 from ..calibration.job import Job, Settings
 from ..calibration.job_folder import JobError
+from ..calibration.latents import Distance
 from ..calibration.quality import measure
-from ..calibration.replay import Distance
 from ..calibration.sampling import Sampling
 from ..schedules import PRESETS, SLOPES, Match, Rule, Schedule, find_family, preset_budget, resample
 from ..schedules.schedule import check_name, check_sigmas

@@ -27,8 +27,9 @@ import nodes
 
 from ..calibration.cluster.facts import differences
 from ..calibration.job_folder import JobError
+from ..calibration.latents import LATENT_DISTANCES
 from ..calibration.outcome import Route
-from ..calibration.replay import LATENT_DISTANCES, ReplayError, Replays
+from ..calibration.replay import ReplayError, Replays
 from ..calibration.sampling import Callback, Sampling
 from ..calibration.segments import all_segments
 from ..schedules import Rule

@@ -86,7 +86,8 @@ def rule_of(text):
 
 @pytest.mark.parametrize("rule", ["output hold", "output linear", "residual hold", "residual linear"])
 def test_deltas_and_replays_are_what_whole_runs_show(comfy, tiny_wan, wan, rule):
-    from lemica.calibration.replay import Replays, l1
+    from lemica.calibration.latents import l1
+    from lemica.calibration.replay import Replays
 
     rule = rule_of(rule)
     sampling = make_sampling(tiny_wan, wan)
@@ -96,7 +97,8 @@ def test_deltas_and_replays_are_what_whole_runs_show(comfy, tiny_wan, wan, rule)
     assert all((known == seen).all() for known, seen in zip(reference.latents, latents))
     assert (reference.latents[-1] == full).all()
     for before, start, ends in ((1, 2, (4, 5, 8)), (1, 3, (5, 6)), (-1, 0, (2, 3))):
-        deltas = replays.deltas(before, start, rule, ends)
+        segments = np.array([(before, start, end, 0) for end in ends])
+        deltas = replays.segment_deltas(segments, [rule])
         for end, delta in zip(ends, deltas):
             computed = sorted({0, *([before] if before > 0 else []), start, *range(end, STEPS)})
             error = replays.replay(before, start, end, rule) if end < STEPS else None
@@ -111,20 +113,22 @@ def test_deltas_and_replays_are_what_whole_runs_show(comfy, tiny_wan, wan, rule)
 
 
 def test_with_output_rules_deltas_evaluate_no_model(comfy, tiny_wan, wan):
-    from lemica.calibration.replay import Replays, l1
+    from lemica.calibration.latents import l1
+    from lemica.calibration.replay import Replays
 
     counting, batches = tiny_wan.counted(wan)
     replays = Replays(make_sampling(tiny_wan, counting), [rule_of("output linear")], l1)
     replays.reference()
     evaluated = len(batches)
-    replays.deltas(1, 3, rule_of("output linear"), (5, 6, STEPS))
+    replays.segment_deltas(np.array([(1, 3, end, 0) for end in (5, 6, STEPS)]), [rule_of("output linear")])
     assert len(batches) == evaluated
     replays.replay(1, 3, 6, rule_of("output linear"))
     assert len(batches) == evaluated + (STEPS - 6)
 
 
 def test_an_exact_graph_holds_what_replays_give_and_the_cost_is_what_was_said(comfy, tiny_wan, wan, tmp_path):
-    from lemica.calibration.replay import Replays, l1
+    from lemica.calibration.latents import l1
+    from lemica.calibration.replay import Replays
 
     counting, batches = tiny_wan.counted(wan)
     job = make_job(tmp_path, [make_sampling(tiny_wan, counting)], budgets=())
@@ -182,8 +186,9 @@ def test_more_samples_later_add_to_what_was_measured(comfy, tiny_wan, wan, tmp_p
 
 
 def test_the_outcome_is_measured_and_never_worse_than_uniform_spacing(comfy, tiny_wan, wan, tmp_path):
+    from lemica.calibration.latents import l1
     from lemica.calibration.outcome import score, uniform
-    from lemica.calibration.replay import Replays, l1
+    from lemica.calibration.replay import Replays
 
     samplings = make_samplings(tiny_wan, wan)
     result = make_job(tmp_path, samplings).run()

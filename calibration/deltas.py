@@ -1,0 +1,163 @@
+"""Deltas: how far a reuse has led off the reference at the end of its segment, before any further step.
+
+With output rules this costs no model call, but a segment of its own has a run of the sampler of its own, a few thousand for
+a sample. Those of one start differ by their rule and by the computed step before it alone, so as many as fit into a
+batch share a run, one a lane. Batches are proven before they are trusted: every lane has to arrive at the start with the
+reference's latent, which no sampler that draws noise does, and some have to end where a run of one ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..cache.lanes import Lane, LaneRun, LanesError
+from ..cache.placement import Placement
+from ..cache.plan import Call
+from ..cache.run import SamplingRun
+from ..cache.steps import Action
+from ..schedules import Rule, Schedule
+from .latents import flat, l1
+
+if TYPE_CHECKING:
+    from .replay import Reference
+    from .sampling import Sampling
+
+logger = logging.getLogger("LeMiCa")
+
+SAME_LATENT = 1e-4
+"""How far a lane may be off the reference at its start, of the latent's mean size: rounding, not noise."""
+
+SAME_DELTA = 0.01
+"""How far a lane's delta may be off that of a run of one, of its size, where SAME_LATENT does not cover it."""
+
+
+BATCH_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""Of a batch that does not fit into memory, or that a model or one of its conds cannot make; alone they show, or do not."""
+
+Observe = Callable[[Call | None, torch.Tensor], None]
+NewRun = Callable[[Sequence[float], Observe], SamplingRun]
+
+
+class _Enough(Exception):
+    """Ends a run whose rest is of no interest."""
+
+
+class Deltas:
+    """Measures deltas of one sample.
+
+    Args:
+        sampling: the sample.
+        reference: its full run.
+    """
+
+    def __init__(self, sampling: Sampling, reference: Reference) -> None:
+        self._sampling, self._reference = sampling, reference
+        self._steps = len(sampling.sigmas) - 1
+
+    def of_segments(self, segments: np.ndarray, rules: Sequence[Rule]) -> np.ndarray:
+        """The L1 distance at the end of every segment, [edges]; ``segments`` are [edges, 4], as ErrorGraph has them."""
+        most = self._sampling.most_lanes
+        if most > 1:
+            try:
+                return self._of_segments(segments, rules, most)
+            except BATCH_ERRORS as error:
+                logger.info("Segments of seed %d are measured one by one: %s", self._sampling.sample.seed, error)
+        return self._of_segments(segments, rules, 1)
+
+    def _of_segments(self, segments: np.ndarray, rules: Sequence[Rule], most: int) -> np.ndarray:
+        """As ``of_segments``, with up to ``most`` lanes a run."""
+        places: dict[tuple[int, str], dict[Lane, dict[int, int]]] = {}
+        for edge, (before, start, end, kind) in enumerate(segments.tolist()):
+            lanes = places.setdefault((start, rules[kind].target), {})
+            lanes.setdefault(Lane(before, rules[kind]), {})[end] = edge
+        found = np.full(len(segments), np.nan)
+        proven: set[str] = set()
+        for (start, target), edges in sorted(places.items(), reverse=True):
+            lanes, size = list(edges), most if start > 0 else 1  # at step 0 no sampler has drawn noise yet
+            for some in (lanes[place : place + size] for place in range(0, len(lanes), size)):
+                ends = sorted({end for lane in some for end in edges[lane]})
+                if len(some) == 1:
+                    deltas = [self.of_one(start, some[0], ends)]
+                else:
+                    deltas = self._of_lanes(start, some, ends, target not in proven)
+                    proven.add(target)
+                for lane, by_end in zip(some, deltas, strict=True):
+                    for end, edge in edges[lane].items():
+                        found[edge] = by_end[end]
+        return found
+
+    def of_one(self, start: int, lane: Lane, ends: Sequence[int]) -> dict[int, float]:
+        """The deltas at ``ends``, N being the final latent, from a run of their own."""
+        schedule = segment_schedule(self._steps, lane.before, start, self._steps, lane.rule)
+        actions = [Action.RECALL if k <= start else Action.REUSE for k in range(self._steps)]
+        found = self._run(
+            lambda sigmas, observe: SamplingRun(
+                schedule, sigmas, Placement("auto"), actions, self._reference.trajectory, observe=observe
+            ),
+            start, 1, ends,
+        )
+        return found[0]
+
+    def _of_lanes(self, start: int, lanes: Sequence[Lane], ends: Sequence[int], prove: bool) -> list[dict[int, float]]:
+        """The deltas of every lane at ``ends``, from one run; LanesError where they are not to be trusted."""
+        found = self._run(
+            lambda sigmas, observe: LaneRun(start, lanes, sigmas, self._reference.trajectory, observe),
+            start, len(lanes), ends,
+        )
+        for place in (0, -1) if prove else ():
+            self._prove(found[place], self.of_one(start, lanes[place], ends))
+        return found
+
+    def _prove(self, lane: dict[int, float], alone: dict[int, float]) -> None:
+        size = SAME_LATENT * self._reference.latents[self._steps].abs().mean().item()
+        for end, delta in alone.items():
+            if not math.isclose(lane[end], delta, rel_tol=SAME_DELTA, abs_tol=size):
+                raise LanesError(f"in a batch one ends {lane[end]:.3g} off the full run, alone {delta:.3g}.")
+
+    def _run(self, new_run: NewRun, start: int, lanes: int, ends: Sequence[int]) -> list[dict[int, float]]:
+        """The deltas of every lane of one run."""
+        latents = self._reference.latents
+        found: list[dict[int, float]] = [{} for _ in range(lanes)]
+
+        def measure(step: int, x: torch.Tensor) -> None:
+            for lane, row in zip(found, flat(x).view(lanes, -1)):
+                lane[step] = l1(row, latents[step])
+
+        def observe(call: Call | None, x: torch.Tensor) -> None:
+            if call is None and lanes > 1:
+                raise LanesError("a call cannot be told to its step.")
+            if call is not None and call.stage == 0:
+                if call.step == start and lanes > 1:
+                    self._check_start(start, x, lanes)
+                if call.step in ends:
+                    measure(call.step, x)
+            if call is None or call.step >= ends[-1]:
+                raise _Enough
+
+        try:
+            final = self._sampling.run(lambda sigmas: new_run(sigmas, observe), lanes=lanes)
+        except _Enough:
+            return found
+        left = [end for end in ends if end not in found[0]]
+        for end in left:
+            measure(end, final)
+        return found
+
+    def _check_start(self, start: int, x: torch.Tensor, lanes: int) -> None:
+        """LanesError unless every lane is where the reference was."""
+        latent = self._reference.latents[start]
+        off = (flat(x).view(lanes, -1) - latent).abs().max().item()
+        if not off <= SAME_LATENT * latent.abs().mean().item():
+            raise LanesError("the sampler gives the parts of a batch different latents, as one that draws noise does.")
+
+
+def segment_schedule(steps: int, before: int, start: int, end: int, rule: Rule) -> Schedule:
+    """The schedule whose rules act on the segment: computed before it at ``before`` only, and from its end on."""
+    computed = tuple(sorted({0, max(before, 0), start, *range(end, steps)}))
+    return Schedule("segment", "any", steps, computed, (rule,) * len(computed), "custom")
