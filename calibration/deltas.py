@@ -1,9 +1,9 @@
 """Deltas: how far a reuse has led off the reference at the end of its segment, before any further step.
 
-With output rules this costs no model call, but a segment of its own has a run of the sampler of its own, a few thousand for
-a sample. Those of one start differ by their rule and by the computed step before it alone, so as many as fit into a
-batch share a run, one a lane. Batches are proven before they are trusted: every lane has to arrive at the start with the
-reference's latent, which no sampler that draws noise does, and some have to end where a run of one ends.
+With output rules this costs no model call, but thousands of runs of the sampler for one sample. Those that reuse the same
+start differ only by their rule and by the computed step before it, so a batch of them shares a run, each in its own lane.
+Batches are proven before they are trusted: every lane has to arrive at the start with the reference's latent, which no
+sampler that draws noise does, and some have to end where a run of one ends.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ SAME_LATENT = 1e-4
 
 SAME_DELTA = 0.01
 """How far a lane's delta may be off that of a run of one, of its size, where SAME_LATENT does not cover it."""
-
 
 BATCH_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Of a batch that does not fit into memory, or that a model or one of its conds cannot make; alone they show, or do not."""
@@ -144,8 +143,7 @@ class Deltas:
             final = self._sampling.run(lambda sigmas: new_run(sigmas, observe), lanes=lanes)
         except _Enough:
             return found
-        left = [end for end in ends if end not in found[0]]
-        for end in left:
+        for end in [end for end in ends if end not in found[0]]:
             measure(end, final)
         return found
 
