@@ -17,7 +17,7 @@ from .plan import Call
 from .rules import History
 from .run import SamplingRun
 from .slots import Slots
-from .steps import Action
+from .steps import segment_actions
 from .trajectory import Trajectory
 
 
@@ -96,9 +96,8 @@ class LaneRun(SamplingRun):
         self._target = lanes[0].rule.target
         self._needed = frozenset([start, *(lane.before for lane in lanes)])
         schedule = Schedule("lanes", "any", steps, computed, (Rule(self._target, "hold"),) * len(computed), "custom")
-        actions = [Action.RECALL if step <= start else Action.REUSE for step in range(steps)]
         placement = Placement("auto")
-        super().__init__(schedule, sigmas, placement, actions, recall, observe=observe)
+        super().__init__(schedule, sigmas, placement, segment_actions(steps, start, steps), recall, observe=observe)
         self._slots = LaneSlots(start, lanes, placement)
 
     def missing(self) -> None:

@@ -23,6 +23,13 @@ def actions_of(schedule: Schedule) -> tuple[Action, ...]:
     return tuple(Action.COMPUTE if step in computed else Action.REUSE for step in range(schedule.steps))
 
 
+def segment_actions(steps: int, start: int, end: int) -> tuple[Action, ...]:
+    """RECALL up to the segment's start, REUSE inside it, COMPUTE from its end on."""
+    return tuple(
+        Action.RECALL if step <= start else Action.REUSE if step < end else Action.COMPUTE for step in range(steps)
+    )
+
+
 def rules_by_step(schedule: Schedule) -> tuple[Rule, ...]:
     """The rule of the segment that each step lies in."""
     return tuple(

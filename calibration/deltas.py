@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..cache.lanes import Lane, LaneRun, LanesError
 from ..cache.placement import Placement
 from ..cache.plan import Call
 from ..cache.run import SamplingRun
-from ..cache.steps import Action
+from ..cache.steps import segment_actions
 from ..schedules import Rule, Schedule
 from .latents import flat, l1
 
@@ -71,30 +71,28 @@ class Deltas:
 
     def _of_segments(self, segments: np.ndarray, rules: Sequence[Rule], most: int) -> np.ndarray:
         """As ``of_segments``, with up to ``most`` lanes a run."""
-        places: dict[tuple[int, str], dict[Lane, dict[int, int]]] = {}
+        edges: dict[tuple[int, Lane], dict[int, int]] = {}
         for edge, (before, start, end, kind) in enumerate(segments.tolist()):
-            lanes = places.setdefault((start, rules[kind].target), {})
-            lanes.setdefault(Lane(before, rules[kind]), {})[end] = edge
+            edges.setdefault((start, Lane(before, rules[kind])), {})[end] = edge
         found = np.full(len(segments), np.nan)
         proven: set[str] = set()
-        for (start, target), edges in sorted(places.items(), reverse=True):
-            lanes, size = list(edges), most if start > 0 else 1  # at step 0 no sampler has drawn noise yet
-            for some in (lanes[place : place + size] for place in range(0, len(lanes), size)):
-                ends = sorted({end for lane in some for end in edges[lane]})
-                if len(some) == 1:
-                    deltas = [self.of_one(start, some[0], ends)]
-                else:
-                    deltas = self._of_lanes(start, some, ends, target not in proven)
-                    proven.add(target)
-                for lane, by_end in zip(some, deltas, strict=True):
-                    for end, edge in edges[lane].items():
-                        found[edge] = by_end[end]
+        for start, lanes in _batches(edges, most):
+            ends = sorted({end for lane in lanes for end in edges[start, lane]})
+            if len(lanes) == 1:
+                deltas = [self.of_one(start, lanes[0], ends)]
+            else:
+                target = lanes[0].rule.target
+                deltas = self._of_lanes(start, lanes, ends, target not in proven)
+                proven.add(target)
+            for lane, by_end in zip(lanes, deltas, strict=True):
+                for end, edge in edges[start, lane].items():
+                    found[edge] = by_end[end]
         return found
 
     def of_one(self, start: int, lane: Lane, ends: Sequence[int]) -> dict[int, float]:
         """The deltas at ``ends``, N being the final latent, from a run of their own."""
         schedule = segment_schedule(self._steps, lane.before, start, self._steps, lane.rule)
-        actions = [Action.RECALL if k <= start else Action.REUSE for k in range(self._steps)]
+        actions = segment_actions(self._steps, start, self._steps)
         found = self._run(
             lambda sigmas, observe: SamplingRun(
                 schedule, sigmas, Placement("auto"), actions, self._reference.trajectory, observe=observe
@@ -153,6 +151,19 @@ class Deltas:
         off = (flat(x).view(lanes, -1) - latent).abs().max().item()
         if not off <= SAME_LATENT * latent.abs().mean().item():
             raise LanesError("the sampler gives the parts of a batch different latents, as one that draws noise does.")
+
+
+def _batches(edges: Iterable[tuple[int, Lane]], most: int) -> Iterator[tuple[int, list[Lane]]]:
+    """What may share a run, the last starts first: lanes of one start and target, one at step 0.
+
+    There no sampler has drawn noise yet, so that nothing would show it.
+    """
+    places: dict[tuple[int, str], list[Lane]] = {}
+    for start, lane in edges:
+        places.setdefault((start, lane.rule.target), []).append(lane)
+    for (start, _), lanes in sorted(places.items(), key=lambda item: item[0], reverse=True):
+        size = most if start > 0 else 1
+        yield from ((start, lanes[place : place + size]) for place in range(0, len(lanes), size))
 
 
 def segment_schedule(steps: int, before: int, start: int, end: int, rule: Rule) -> Schedule:

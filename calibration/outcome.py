@@ -20,8 +20,8 @@ SMALLEST_GAIN = 0.02
 """A moved step has to bring the score down by this much: 2 % of the error, or 0.2 dB."""
 
 WORST_SHARE = 0.25
-"""How much the worst sample counts beside the mean. It guards against a path that spoils one prompt; but the largest of a
-few errors foretells that of other prompts badly, and a half gave worse pictures there, the worst of them included."""
+"""How much the worst sample counts beside the mean: it guards against a path that spoils one prompt, but the largest of a
+few errors says little about other prompts."""
 
 
 @dataclass(frozen=True, slots=True)

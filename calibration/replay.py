@@ -17,7 +17,7 @@ import torch
 from ..cache.placement import Placement
 from ..cache.plan import Call
 from ..cache.run import SamplingRun
-from ..cache.steps import Action
+from ..cache.steps import Action, segment_actions
 from ..cache.trajectory import Trajectory
 from ..schedules import Rule, Schedule
 from .deltas import Deltas, segment_schedule
@@ -93,10 +93,7 @@ class Replays:
     def replay(self, before: int, start: int, end: int, rule: Rule, callback: Callback | None = None) -> float:
         """The error in the final latent when one segment is reused and every step from its end on is computed (eq. 4)."""
         schedule = segment_schedule(self.steps, before, start, end, rule)
-        actions = [
-            Action.RECALL if k <= start else Action.REUSE if k < end else Action.COMPUTE for k in range(self.steps)
-        ]
-        return self._error(self._run(schedule, actions, None, callback))
+        return self._error(self._run(schedule, segment_actions(self.steps, start, end), None, callback))
 
     def path(self, schedule: Schedule, callback: Callback | None = None) -> float:
         """The error in the final latent of a whole run by ``schedule``."""

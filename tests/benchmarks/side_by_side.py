@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -105,16 +106,32 @@ def verdict(rows: list[dict]) -> list[str]:
     ]
 
 
-def sentence(rows: list[dict], measure: str, name: str, sign: int, ours: str, subject: str) -> str:
-    """Where rows that begin with ``ours`` are behind, in one measure, of those with no more calls than EQUAL_CALLS allows."""
-    behind = []
-    for model, sampler, budget in dict.fromkeys((row["model"], row["sampler"], row["budget"]) for row in rows):
-        group = [row for row in rows if (row["model"], row["sampler"], row["budget"]) == (model, sampler, budget)]
+def cases(rows: list[dict], ours: str) -> Iterator[tuple[tuple[str, str, int], list[dict], list[dict]]]:
+    """Model, sampler and budget; the rows that begin with ``ours``; and those of others that are compared with them."""
+    for case in dict.fromkeys((row["model"], row["sampler"], row["budget"]) for row in rows):
+        group = [row for row in rows if (row["model"], row["sampler"], row["budget"]) == case]
         own = [row for row in group if row["what"].startswith(ours)]
         most = EQUAL_CALLS * max((row["calls"] for row in own), default=0)
         others = [row for row in group if not row["what"].startswith("this pack") and row["calls"] <= most]
-        if not own or not others:
-            continue
+        if own and others:
+            yield case, own, others
+
+
+def worst_sentence(rows: list[dict]) -> str:
+    """In how many cases the calibrated schedule's worst sample is behind another contestant's."""
+    lost = [
+        max(row["psnr_worst"] for row in others) - max(row["psnr_worst"] for row in own)
+        for _, own, others in cases(rows, "this pack: calibrated")
+    ]
+    behind = [one for one in lost if one > 0]
+    sizes = f", by {min(behind):.1f} to {max(behind):.1f} dB" if behind else ""
+    return f"In the worst sample's PSNR its calibrated schedule is behind in {len(behind)} of {len(lost)} cases{sizes}."
+
+
+def sentence(rows: list[dict], measure: str, name: str, sign: int, ours: str, subject: str) -> str:
+    """Where rows that begin with ``ours`` are behind, in one measure, of those with no more calls than EQUAL_CALLS allows."""
+    behind = []
+    for (model, sampler, budget), own, others in cases(rows, ours):
         mine, best = (max(some, key=lambda row: sign * row[measure]) for some in (own, others))
         if sign * mine[measure] < sign * best[measure]:
             digits = ".1f" if measure == "psnr" else ".4f"
@@ -154,7 +171,7 @@ def write(rows: list[dict], arguments: argparse.Namespace) -> None:
         "Calls of a run count every cond; a threshold was searched on the "
         "held-out samples until the calls match; one that makes more than a tenth more of them is shown, not compared. Seconds "
         "are of a CPU that may have had other work.", "",
-        *(f"- {sentence}" for sentence in verdict(rows)), "",
+        *(f"- {line}" for line in (*verdict(rows), worst_sentence(rows))), "",
     ]
     for model, sampler in dict.fromkeys((row["model"], row["sampler"]) for row in shown):
         text += [f"## {MODELS[model]}, {sampler}", "", f"![curves]({arguments.name}_{model}_{sampler}.png)", "", *_table([

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -43,9 +42,9 @@ def fit(
             decay = min(EMA, step / (step + 20))
             for kept, new in zip(average.parameters(), model.parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
-        losses.append(loss.item())
+        losses.append(loss.detach())
         if step % 50 == 0:
-            logger.info("step %d, %.0f%%, loss %.4f", step, 100 * done, np.mean(losses[-50:]))
+            logger.info("step %d, %.0f%%, loss %.4f", step, 100 * done, torch.stack(losses[-50:]).mean())
         if time.monotonic() - saved > 180:
             save(average)
             saved = time.monotonic()
