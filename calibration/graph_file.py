@@ -1,4 +1,4 @@
-"""The file of an error graph: one safetensors file with a description in its header. Nothing in it is ever unpickled."""
+"""The file of an error graph: one safetensors file with a description in its header. Nothing in it is ever run."""
 
 from __future__ import annotations
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
-import urllib.parse
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from statistics import fmean
 
 import torch
@@ -115,8 +114,8 @@ def load_lpips(net: str = "alex", trunk: Mapping[str, Tensor] | None = None) -> 
         import lpips
     except ImportError as error:
         raise LpipsUnavailable(
-            f"LPIPS needs the lpips package, which cannot be imported ({error}). Install it with: "
-            f'"{sys.executable}" -m pip install lpips'
+            f"LPIPS needs the Python package lpips, which cannot be imported ({error}). Install lpips, version 0.1.4 or "
+            f"later, into the Python that runs ComfyUI, {sys.executable}; PSNR and SSIM need nothing."
         ) from error
     if trunk is None:
         trunk = _fetch_trunk(TRUNKS[net])
@@ -125,20 +124,22 @@ def load_lpips(net: str = "alex", trunk: Mapping[str, Tensor] | None = None) -> 
         module = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     names = module.net.state_dict()  # slice2.3.weight is torchvision's features.3.weight
     module.net.load_state_dict({name: trunk["features." + name.split(".", 1)[1]] for name in names})
-    return module.requires_grad_(False).eval()
+    return module.requires_grad_(False).train(False)
 
 
 def _fetch_trunk(model: str) -> Mapping[str, Tensor]:
     from torchvision.models import get_model_weights
 
     url = get_model_weights(model).DEFAULT.url
-    file = Path(torch.hub.get_dir(), "checkpoints", Path(urllib.parse.urlparse(url).path).name)
+    file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    by_hand = f"Fetch {url} by other means and put it at {file}."
+    digest = file.stem.rpartition("-")[2]
+    if file.is_file() and not hashlib.sha256(file.read_bytes()).hexdigest().startswith(digest):
+        raise LpipsUnavailable(f"The trunk of LPIPS cannot be had: {file.name} is cut short, or another file. {by_hand}")
     try:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:  # no way there; a file cut short
-        raise LpipsUnavailable(
-            f"The trunk of LPIPS cannot be had ({error}). Fetch {url} by other means and put it at {file}."
-        ) from error
+    except (OSError, RuntimeError) as error:  # no way there, or other content there
+        raise LpipsUnavailable(f"The trunk of LPIPS cannot be had ({error}). {by_hand}") from error
 
 
 def _images(batch: Tensor, name: str) -> Tensor:

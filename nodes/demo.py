@@ -12,7 +12,7 @@ import torch
 from comfy_api.latest import io
 from safetensors import safe_open
 
-FILES = Path(__file__).parent.parent / "workflows" / "demo_model"
+FILES = Path(__file__).parent / "demo_model"
 TRANSFORMER = FILES / "wan_tiny.safetensors"
 VAE = FILES / "wan_tiny_vae.safetensors"
 PROMPTS = FILES / "prompts.safetensors"

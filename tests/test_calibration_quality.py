@@ -20,7 +20,15 @@ from lemica.calibration.quality import (
     over_clip,
 )
 from lemica.workflows.environment import cache_root
-from lpips_trunk import LAYERS, NumpyUnpickler, TrunkError, alexnet_tree, alexnet_trunk, hub_without_network
+from lpips_trunk import (
+    LAYERS,
+    NumpyUnpickler,
+    TrunkError,
+    alexnet_tree,
+    alexnet_trunk,
+    hub_with_trunk,
+    hub_without_network,
+)
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 
@@ -172,7 +180,7 @@ def test_the_vgg_trunk_goes_to_its_places():
 
 
 def test_the_trunk_in_the_hub_folder_is_taken(network, tmp_path, monkeypatch):
-    torch.save(alexnet_trunk(cache_root() / "lpips"), hub_without_network(tmp_path, monkeypatch))
+    hub_with_trunk(alexnet_trunk(cache_root() / "lpips"), tmp_path, monkeypatch)
     assert measure(noisy(clip(), 0.1), clip(), load_lpips()) == measure(noisy(clip(), 0.1), clip(), network)
 
 
@@ -191,9 +199,9 @@ def test_a_broken_file_in_the_hub_folder_is_told(tmp_path, monkeypatch):
             load_lpips()
 
 
-def test_without_the_package_the_command_to_install_it_is_told(monkeypatch):
+def test_without_the_package_it_is_asked_for_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(LpipsUnavailable, match="-m pip install lpips"):
+    with pytest.raises(LpipsUnavailable, match="Install lpips, version 0.1.4 or later, into the Python that runs ComfyUI"):
         load_lpips()
 
 

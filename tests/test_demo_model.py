@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-FILES = Path(__file__).resolve().parent.parent / "workflows" / "demo_model"
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ROOT / "nodes" / "demo_model"
 MEBIBYTE = 2**20
 
 
@@ -77,7 +78,7 @@ def test_the_training_code_gives_what_comfyuis_vae_gives(comfy, vae):
     """The whole-clip form of the VAE, trained with, against the chunk-wise one that users run."""
     import torch
 
-    spec = importlib.util.spec_from_file_location("sequence_vae", FILES / "sequence_vae.py")
+    spec = importlib.util.spec_from_file_location("sequence_vae", ROOT / "workflows" / "demo_model" / "sequence_vae.py")
     sequence_vae = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sequence_vae)
     network = vae.first_stage_model.float()

@@ -15,9 +15,10 @@ from chromium import drive
 from lemica.schedules import PRESETS, Library, preset_budget
 from lemica.schedules.match import Match, ModelIdentity
 from lemica.workflows.convert import NOTES, to_prompt
+from lemica.workflows.environment import COMFYUI_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = {path.stem: path for path in sorted((ROOT / "workflows").glob("*.json"))}
+FILES = {path.stem: path for path in sorted((ROOT / "example_workflows").glob("*.json"))}
 LIBRARY = Library(ROOT / "schedules" / "library", ROOT / "no-own-schedules")
 GENERATE = {
     "wan2.1_t2v": "wan2.1-t2v-1.3b",
@@ -81,6 +82,28 @@ def test_the_server_finds_nothing_amiss_but_the_files_that_are_not_here(server, 
         (key, error["extra_info"].get("input_name"), error["type"]) for key, node in errors.items() for error in node["errors"]
     }
     assert spoilt and told == spoilt
+
+
+def test_templates_lists_every_workflow_once_and_hands_it_out_with_its_picture(server):
+    pack = server.object_info()["LeMiCa"]["python_module"].removeprefix("custom_nodes.")
+    assert sorted(server.process.get("/workflow_templates")[pack]) == sorted(FILES)
+    for name, path in FILES.items():
+        for file in (path, path.with_suffix(".jpg")):
+            with urllib.request.urlopen(f"{server.url}/api/workflow_templates/{pack}/{file.name}") as answer:
+                assert answer.read() == file.read_bytes(), name
+
+
+@every_workflow
+def test_every_node_names_the_pack_that_it_comes_from(name):
+    """A missing pack is found by this name in the registry."""
+    project, changes = ((ROOT / file).read_text(encoding="utf-8") for file in ("pyproject.toml", "CHANGELOG.md"))
+    [pack] = re.findall(r'^name = "(.+)"$', project, re.MULTILINE)
+    versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", changes, re.MULTILINE)
+    for node in read(name)["nodes"]:
+        if node["type"].startswith("LeMiCa"):
+            assert node["properties"]["cnr_id"] == pack and node["properties"]["ver"] in versions
+        elif node["type"] not in NOTES:
+            assert node["properties"]["cnr_id"] == "comfy-core" and node["properties"]["ver"] == COMFYUI_VERSION
 
 
 @every_workflow

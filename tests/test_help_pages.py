@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "web" / "docs"
-WORKFLOWS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
+WORKFLOWS = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
 NODES = sorted(json.loads((ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8")))
 TRANSLATIONS = sorted(folder.name for folder in (ROOT / "locales").iterdir() if folder.name != "en")
 SECTIONS = {

@@ -163,7 +163,7 @@ def test_the_stock_loaders_open_the_demo_model(comfy):
     import nodes
 
     for kind in ("diffusion_models", "vae"):
-        folder_paths.add_model_folder_path(kind, str(ROOT / "workflows/demo_model"))
+        folder_paths.add_model_folder_path(kind, str(ROOT / "nodes/demo_model"))
     (model,) = nodes.UNETLoader().load_unet("wan_tiny.safetensors", "default")
     (vae,) = nodes.VAELoader().load_vae("wan_tiny_vae.safetensors")
     assert type(model.model).__name__ == "WAN21"
@@ -176,7 +176,7 @@ def test_the_demo_model_is_of_its_own_family(comfy):
     from lemica.cache.identity import identify
     from lemica.schedules import Library, find_family
 
-    model = comfy.sd.load_diffusion_model(str(ROOT / "workflows/demo_model/wan_tiny.safetensors"))
+    model = comfy.sd.load_diffusion_model(str(ROOT / "nodes/demo_model/wan_tiny.safetensors"))
     identity = identify(model)
     assert identity.file == "wan_tiny.safetensors"
     assert find_family(identity, Library(ROOT / "schedules/library").families()).key == "lemica-demo"

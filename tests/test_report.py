@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from lpips_trunk import alexnet_trunk, hub_without_network
+from lpips_trunk import alexnet_trunk, hub_with_trunk, hub_without_network
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 6
@@ -102,7 +102,7 @@ def test_captions_fit_in_the_picture(report):
 def test_lpips_is_measured_where_its_trunk_is(report, tmp_path, monkeypatch):
     from lemica.workflows.environment import cache_root
 
-    torch.save(alexnet_trunk(cache_root() / "lpips"), hub_without_network(tmp_path, monkeypatch))
+    hub_with_trunk(alexnet_trunk(cache_root() / "lpips"), tmp_path, monkeypatch)
     with torch.inference_mode():
         output = report.LeMiCaReport.execute(*clips(2, 32, 32), full_seconds=3.0, accelerated_seconds=2.0)
     text, picture = output.result

@@ -11,7 +11,7 @@ import pytest
 from chromium import drive
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKFLOWS = ROOT / "workflows"
+WORKFLOWS = ROOT / "example_workflows"
 SHOTS = ROOT / "tests" / "web" / "screenshots"
 STEPS = 8
 NAME = "page"

@@ -10,7 +10,7 @@ import pytest
 from chromium import drive
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKFLOW = ROOT / "workflows" / "demo_video.json"
+WORKFLOW = ROOT / "example_workflows" / "demo_video.json"
 PICTURES = ROOT / "tests" / "web" / "screenshots"
 STEPS = 30
 BUDGETS = {"medium": 13, "fast": 10, "ultra": 8}

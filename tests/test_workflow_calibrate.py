@@ -18,7 +18,7 @@ from lemica.workflows.failure import Failure
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKFLOWS = ROOT / "workflows"
+WORKFLOWS = ROOT / "example_workflows"
 FILES = sorted(WORKFLOWS.glob("*.json"))
 CALIBRATIONS = {
     "calibrate": ("LeMiCaCalibrate", "output and residual", [f"positive.positive{place}" for place in range(4)]),
@@ -226,7 +226,7 @@ def test_the_modes_of_the_command_are_those_of_the_calibration():
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, WORKFLOWS / "run", "calibrate", *arguments], capture_output=True, text=True, timeout=60,
+        [sys.executable, ROOT / "workflows" / "run", "calibrate", *arguments], capture_output=True, text=True, timeout=60,
         env=os.environ | {"COMFYUI_PATH": "/nowhere"},
     )
 

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 from lemica.workflows import environment
+from lemica.workflows.command import _workflow
 from lemica.workflows.convert import to_prompt
 from lemica.workflows.failure import Failure
 
-WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
-FILES = sorted(WORKFLOWS.glob("*.json"))
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "example_workflows"
+FILES = sorted(EXAMPLES.glob("*.json"))
 
 BUDGETS = {"slow": 18, "medium": 13, "fast": 10, "ultra": 8}
 STEPS = 30
@@ -211,13 +213,32 @@ def test_a_second_start_finds_everything_built(comfyui):
 
 def command(*arguments, **variables):
     return subprocess.run(
-        [sys.executable, WORKFLOWS / "run", *arguments], capture_output=True, text=True, env=os.environ | variables, timeout=300
+        [sys.executable, ROOT / "workflows" / "run", *arguments],
+        capture_output=True, text=True, env=os.environ | variables, timeout=300,
     )
 
 
 def test_help_needs_no_environment():
     done = command("--help", COMFYUI_PATH="/nowhere")
     assert done.returncode == 0 and "COMFYUI_PATH" in done.stdout
+
+
+NAMES = ["demo_video", "wan2.1_t2v", "demo_video.json", "workflows/demo_video.json", "./workflows/wan2.1_t2v.json"]
+
+
+@pytest.mark.parametrize("text", [*NAMES, str(ROOT / "workflows" / "demo_video.json"), "example_workflows/demo_video.json"])
+def test_an_example_is_found_by_its_name_and_where_it_once_was(monkeypatch, text):
+    monkeypatch.chdir(ROOT)
+    stem = "wan2.1_t2v" if "wan" in text else "demo_video"
+    assert _workflow(text).samefile(EXAMPLES / f"{stem}.json")
+
+
+def test_a_file_that_is_there_comes_before_an_example_of_its_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert _workflow("demo_video.json").samefile(EXAMPLES / "demo_video.json")
+    (tmp_path / "demo_video.json").write_text("{}")
+    assert _workflow("demo_video.json").samefile(tmp_path / "demo_video.json")
+    assert _workflow("elsewhere/demo_video.json") == Path("elsewhere/demo_video.json")
 
 
 @pytest.mark.parametrize("content, says", [(None, "cannot be read"), ("{", "no JSON file"), ("\x00\xff", "no JSON file")])
@@ -247,7 +268,7 @@ def test_frames_that_are_alike_are_counted_and_compared(tmp_path):
 
 
 def test_the_demo_workflow_asks_for_the_presets_and_their_budgets():
-    graph = json.loads((WORKFLOWS / "demo_video.json").read_text(encoding="utf-8"))
+    graph = json.loads((EXAMPLES / "demo_video.json").read_text(encoding="utf-8"))
     titles = [group["title"] for group in graph["groups"]]
     for preset, budget in BUDGETS.items():
         assert f"LeMiCa {preset}: {budget} of {STEPS} steps" in titles
@@ -279,7 +300,7 @@ def demo(server):
     """The demo's rows for one prompt, as it wrote them, and the files."""
     from lemica.workflows import demo
 
-    prompt = to_prompt(json.loads((WORKFLOWS / "demo_video.json").read_text(encoding="utf-8")), server.object_info())
+    prompt = to_prompt(json.loads((EXAMPLES / "demo_video.json").read_text(encoding="utf-8")), server.object_info())
     names = demo.demo_prompts(prompt, server.object_info(), [])[:1]
     files = demo.run(server.process, prompt, names)
     [data] = [path for path in files if path.suffix == ".json"]

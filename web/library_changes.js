@@ -46,7 +46,7 @@ export function createChanges(server) {
       const [done, failed] = [[], []]
       for (const file of files) {
         try {
-          done.push({ file: file.name, ...(await server.send('import', file)) })
+          done.push({ file: file.name, ...(await server.upload('import', file)) })
         } catch (refusal) {
           failed.push({ file: file.name, error: refusal.message })
         }

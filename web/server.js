@@ -39,7 +39,7 @@ export function createServer(fetchApi) {
         headers: { 'Content-Type': 'application/json' },
         body: JSON.stringify(body)
       }),
-    send: (path, file) => {
+    upload: (path, file) => {
       const form = new FormData()
       form.append('file', file)
       return ask(path, { method: 'POST', body: form })

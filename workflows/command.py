@@ -17,7 +17,8 @@ from .environment import ComfyUI
 from .failure import Failure
 
 WORKFLOWS = Path(__file__).resolve().parent
-DEMO = WORKFLOWS / "demo_video.json"
+EXAMPLES = WORKFLOWS.parent / "example_workflows"
+DEMO = EXAMPLES / "demo_video.json"
 CALIBRATE = "calibrate"
 """The word that asks for a calibration, in place of a FILE."""
 MODES = ("quick", "standard", "exact")
@@ -98,7 +99,7 @@ def _calibrate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the picture goes (default: output-lemica/DATE-TIME)")
-    parser.set_defaults(calibrate=True, file=WORKFLOWS / "calibrate.json", serve=False)
+    parser.set_defaults(calibrate=True, file=EXAMPLES / "calibrate.json", serve=False)
     return parser
 
 
@@ -110,7 +111,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a workflow, saved by ComfyUI in either format")
+    parser.add_argument(
+        "file", nargs="?", type=_workflow, metavar="FILE",
+        help="a workflow, saved by ComfyUI in either format, or the name of one in example_workflows",
+    )
     parser.add_argument("--serve", action="store_true", help="start the server, print its address, leave it up until Ctrl-C")
     parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go (default: output-lemica/DATE-TIME)")
@@ -118,6 +122,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, metavar="N", help="demo: the noise to start from")
     parser.set_defaults(calibrate=False)
     return parser
+
+
+def _workflow(text: str) -> Path:
+    """The file that is meant: where there is none of this name, the pack's example of this name."""
+    path = Path(text)
+    example = EXAMPLES / f"{path.name.removesuffix('.json')}.json"
+    ours = path.parent == Path() or path.absolute().parent == WORKFLOWS
+    return example if ours and not path.is_file() and example.is_file() else path
 
 
 def _check(options: argparse.Namespace) -> None:

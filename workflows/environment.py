@@ -31,7 +31,7 @@ COMPARE = {"skimage": "scikit-image>=0.24,<1"}
 RAY = {"ray": "ray>=2.40"}
 TESTS = {
     **COMPARE, **RAY, "pytest": "pytest>=8", "hypothesis": "hypothesis>=6", "ruff": "ruff>=0.9", "lpips": "lpips>=0.1.4",
-    "matplotlib": "matplotlib>=3.8",
+    "matplotlib": "matplotlib>=3.8", "comfy_cli": "comfy-cli>=1.20",
 }
 """What the commands need beyond ComfyUI: module -> requirement."""
 

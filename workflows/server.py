@@ -30,10 +30,16 @@ class Server:
 
     Outputs and log go to `output`; what the server would write beside them (settings, database, temporary files) goes
     to folders of ours, so that a user's own ComfyUI stays as it is.
+
+    Args:
+        base: a folder with the custom nodes and models of the server, in place of ComfyUI's own and of this pack.
     """
 
-    def __init__(self, comfy: ComfyUI, output: Path, user: Path | None = None, port: int = 0) -> None:
+    def __init__(
+        self, comfy: ComfyUI, output: Path, user: Path | None = None, port: int = 0, base: Path | None = None
+    ) -> None:
         self.comfy = comfy
+        self._base = base
         self.output = output.absolute()
         self.log = self.output / "server.log"
         self.user = (user or cache_root() / "user").absolute()
@@ -114,7 +120,9 @@ class Server:
             inputs.mkdir(parents=True, exist_ok=True)
             folders += ["--input-directory", str(inputs), "--disable-api-nodes"]
         options = ["--disable-auto-launch", *_device_options(), *shlex.split(os.environ.get("COMFYUI_ARGS", ""))]
-        if not _holds_pack(self.comfy.path / "custom_nodes"):
+        if self._base is not None:
+            folders += ["--base-directory", str(self._base)]
+        elif not _holds_pack(self.comfy.path / "custom_nodes"):
             folders += ["--extra-model-paths-config", str(_custom_nodes(scratch))]
         return main + folders + options
 

@@ -94,7 +94,7 @@ def main() -> None:
     import_comfyui()
     import comfy.sd
 
-    demo = comfy.sd.load_diffusion_model(str(ROOT / "workflows/demo_model/wan_tiny.safetensors"))
+    demo = comfy.sd.load_diffusion_model(str(ROOT / "nodes/demo_model/wan_tiny.safetensors"))
     compare("embedded model, 64x64x17", demo, (1, 16, 5, 8, 8))
     larger = random_wan(arguments.dim, arguments.layers)
     compare(f"random weights, width {arguments.dim}, {arguments.layers} blocks, 128x128x17", larger, (1, 16, 5, 16, 16))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...calibration.sampling import Sampling
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FILES = Path(__file__).resolve().parent
+FILES = ROOT / "nodes" / "demo_model"
 SHIFT, CFG = 5.0, 4.0
 
 

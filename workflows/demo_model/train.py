@@ -8,7 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+TARGET = HERE.parent.parent / "nodes" / "demo_model"
+"""Where the node that loads the model looks for it."""
 
 
 def main() -> None:
@@ -25,7 +27,7 @@ def main() -> None:
     latents.add_argument("--variants", type=int, default=48)
     transformer = commands.add_parser("transformer", help="train the transformer on the latents")
     transformer.add_argument("--minutes", type=float, required=True)
-    commands.add_parser("export", help="write the files that ComfyUI loads, beside this script")
+    commands.add_parser("export", help="write the files that ComfyUI loads, into nodes/demo_model")
     samples = commands.add_parser("samples", help="sample every prompt with ComfyUI and draw a contact sheet")
     samples.add_argument("--output", type=Path, default=Path("samples.png"))
     samples.add_argument("--steps", type=int, default=30)
@@ -75,11 +77,11 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.command == "export":
         import export
 
-        export.export(folder, HERE)
+        export.export(folder, TARGET)
     else:
         import export
 
-        export.contact_sheet(HERE, arguments.output, arguments.steps, arguments.cfg, arguments.shift, seed)
+        export.contact_sheet(TARGET, arguments.output, arguments.steps, arguments.cfg, arguments.shift, seed)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""What the registry hands out: packed by comfy-cli, checked, and run in a ComfyUI that has nothing else."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPS = {
+    "LICENSE", "README.md", "__init__.py", "cache", "calibration", "example_workflows", "locales", "nodes", "pyproject.toml",
+    "requirements.txt", "schedules", "subgraphs", "web",
+}
+"""Everything at the top of the archive."""
+OPTIONAL: set[str] = set()
+"""Modules that the pack does without: they come with a checkout of the repository only."""
+MEBIBYTE = 1 << 20
+FLAGGED = re.compile(
+    r"subprocess|os\.system|urllib|\brequests\b|\bsocket\b|os\.environ|importlib|pickle|torch\.load\b"
+    r"|\beval\s*\(|\bexec\s*\(|pip install|\.connect\s*\(|\.bind\s*\(|\.send\s*\("
+)
+"""What the registry's scan is reported to hold a version back for, wherever it stands."""
+
+
+def run(command: list[str | Path], folder: Path, **variables: str) -> str:
+    done = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """The files of this checkout in a repository of their own, as they are now."""
+    folder = tmp_path_factory.mktemp("checkout")
+    files = run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).split("\0")
+    for file in {file for file in files if file and os.path.lexists(ROOT / file)}:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes((ROOT / file).read_bytes())
+    run(["git", "init", "--quiet"], folder)
+    run(["git", "add", "--all"], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(checkout, tmp_path_factory) -> dict[str, str]:
+    """What comfy-cli says when it validates and packs the checkout; it asks nothing, and tells nobody."""
+    home = tmp_path_factory.mktemp("home")
+    private = {"DO_NOT_TRACK": "1", "HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    comfy = [sys.executable, "-m", "comfy_cli", "--skip-prompt", "node"]
+    return {command: run([*comfy, command], checkout, **private) for command in ("validate", "pack")}
+
+
+@pytest.fixture(scope="module")
+def archive(told, checkout) -> Iterator[zipfile.ZipFile]:
+    with zipfile.ZipFile(checkout / "node.zip") as file:
+        yield file
+
+
+@pytest.fixture(scope="module")
+def base(archive, tmp_path_factory) -> Path:
+    """The base folder of a ComfyUI that has this archive as its only node pack."""
+    folder = tmp_path_factory.mktemp("base")
+    archive.extractall(folder / "custom_nodes" / "lemica")
+    return folder
+
+
+def test_the_registry_would_take_it(told):
+    for command, text in told.items():
+        assert not re.search("warning|error|invalid|not found", text, re.IGNORECASE), (command, text)
+    assert "All validation checks passed" in told["validate"] and "Created zip file" in told["pack"]
+
+
+def test_only_what_comfyui_loads_is_in_it(archive, checkout):
+    assert {name.partition("/")[0] for name in archive.namelist()} == SHIPS
+    assert (checkout / "node.zip").stat().st_size < 13 * MEBIBYTE
+    for member in archive.infolist():
+        assert member.external_attr >> 28 != 0o12, f"{member.filename} is a link"
+        assert not re.search(r"__pycache__|\.pyc$|(^|/)\.", member.filename)
+
+
+def test_nothing_that_a_scan_holds_back_is_in_it(archive):
+    looked = 0
+    for name in archive.namelist():
+        if not name.endswith((".jpg", ".safetensors")):
+            looked += name.endswith((".py", ".js"))
+            found = [line for line in archive.read(name).decode().splitlines() if FLAGGED.search(line)]
+            assert found == [], name
+    assert looked > 100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import subprocess", "os.system('x')", "from urllib.request import urlopen", "import requests", "import socket",
+        "os.environ['X']", "importlib.import_module(x)", "from pickle import loads", "torch.load(x)", "model.eval()",
+        "exec(x)", "python -m pip install x", "other.connect(x)", "call.bind(x)", "server.send(x)",
+    ],
+)
+def test_the_scan_finds_what_it_looks_for(line):
+    assert FLAGGED.search(line)
+
+
+def test_what_is_packed_imports_nothing_that_is_not(archive):
+    """Relative imports lead to a file of the archive, but for parts that are not there on purpose."""
+    names = set(archive.namelist())
+    for name in names:
+        if not name.endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse(archive.read(name))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                folder = name.split("/")[: -node.level]
+                path = "/".join([*folder, *(node.module or "").split(".")]).strip("/")
+                there = {f"{path}.py", f"{path}/__init__.py"} & names
+                assert there or path in OPTIONAL, (name, path)
+
+
+def test_the_demo_runs_from_it_in_an_empty_comfyui(archive, base, comfyui, tmp_path):
+    from lemica.workflows.client import queue
+    from lemica.workflows.convert import to_prompt
+    from lemica.workflows.server import Server
+
+    with Server(comfyui, tmp_path / "output", user=tmp_path / "user", base=base) as server:
+        info = server.object_info()
+        ours = {name: node["python_module"] for name, node in info.items() if name.startswith("LeMiCa")}
+        assert set(ours.values()) == {"custom_nodes.lemica"}
+        templates = server.get("/workflow_templates")["lemica"]
+        assert sorted(f"example_workflows/{name}.json" for name in templates) == sorted(
+            name for name in archive.namelist() if name.startswith("example_workflows/") and name.endswith(".json")
+        )
+        graph = json.loads(archive.read("example_workflows/demo_video.json"))
+        execution = queue(server, to_prompt(graph, info))
+        assert len(execution.lemica) > 4 and all(len(event["computed"]) < event["steps"] for event in execution.lemica)
+        log = server.log.read_text(encoding="utf-8")
+    assert "Cannot import" not in log and "Traceback" not in log
