@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPS = {
@@ -137,6 +139,50 @@ def test_the_demo_runs_from_it_in_an_empty_comfyui(archive, base, comfyui, tmp_p
         )
         graph = json.loads(archive.read("example_workflows/demo_video.json"))
         execution = queue(server, to_prompt(graph, info))
-        assert len(execution.lemica) > 4 and all(len(event["computed"]) < event["steps"] for event in execution.lemica)
+        assert sorted((len(event["computed"]), event["steps"]) for event in execution.lemica) == [
+            (8, 30), (10, 30), (13, 30), (18, 30),
+        ]
+        assert len(execution.files(tmp_path / "output")) > 4
         log = server.log.read_text(encoding="utf-8")
     assert "Cannot import" not in log and "Traceback" not in log
+
+
+def test_the_registry_gets_a_picture_of_each_kind(checkout):
+    project = (checkout / "pyproject.toml").read_text(encoding="utf-8")
+    repository = re.search(r'^Repository = "https://github.com/(.+)"$', project, re.MULTILINE)[1]
+    for kind, most in (("Icon", (800, 400)), ("Banner", (2100, 900))):
+        file = re.search(rf'^{kind} = "https://raw.githubusercontent.com/{repository}/main/(.+)"$', project, re.MULTILINE)[1]
+        with Image.open(checkout / file) as image:
+            assert image.format == "PNG" and image.width <= most[0] and image.height <= most[1]
+            assert kind == "Icon" or image.width * 9 == image.height * 21
+        assert (checkout / file).stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("tag, changes, told", [
+    ("v{}", "## [{}]\n\n- New.\n\n## [0.0.1]\n\n- Old.\n", "- New."),
+    ("v{}1", "## [{}]\n\n- New.\n", "The tag is v"),
+    ("v{}", "## [0.0.1]\n\n- Old.\n", "CHANGELOG.md says nothing"),
+])
+def test_a_tag_is_published_if_it_is_the_version_and_the_changelog_has_it(checkout, tmp_path, tag, changes, told):
+    """The step of the workflow, as GitHub would run it."""
+    steps = yaml.safe_load((checkout / ".github/workflows/publish.yml").read_text())["jobs"]["publish"]["steps"]
+    [command] = [step["run"] for step in steps if "run" in step]
+    version = re.search(r'^version = "(.+)"$', (checkout / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    (tmp_path / "pyproject.toml").write_bytes((checkout / "pyproject.toml").read_bytes())
+    (tmp_path / "CHANGELOG.md").write_text(changes.format(version))
+    variables = {"GITHUB_REF_NAME": tag.format(version), "GITHUB_ENV": str(tmp_path / "env")}
+    done = subprocess.run(["bash", "-e", "-c", command], cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True)
+    assert (done.returncode == 0) == told.startswith("- ") and told in (done.stdout or (tmp_path / "env").read_text())
+    assert done.returncode or "Old" not in (tmp_path / "env").read_text()
+
+
+def test_the_changelog_has_the_version(checkout):
+    version = re.search(r'^version = "(.+)"$', (checkout / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert re.search(r"^## \[(.+)\]", (checkout / "CHANGELOG.md").read_text(), re.MULTILINE)[1] in (version, "Unreleased")
+
+
+def test_the_workflows_run_commands_that_the_readme_names(checkout):
+    steps = yaml.safe_load((checkout / ".github/workflows/test.yml").read_text())["jobs"]["test"]["steps"]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert commands == ["tests/run --lint", "tests/run"]
+    assert "\n    tests/run\n" in (checkout / "README.md").read_text() and (checkout / "tests" / "run").is_file()
