@@ -19,7 +19,7 @@ from ..cache.wrapper import OTHER_CACHES
 from ..calibration import METRICS, MODES
 from ..calibration.cluster.crew_job import CrewJob
 from ..calibration.job import Job, Settings
-from ..calibration.job_folder import JobError
+from ..calibration.job_folder import JobError, told_what_is_kept
 from ..calibration.latents import Distance
 from ..calibration.quality import measure
 from ..calibration.sampling import Sampling
@@ -28,7 +28,7 @@ from ..schedules.schedule import check_name, check_sigmas
 from .calibration_progress import Broadcast
 from .calibration_summary import picture_of, summary
 from .crew import hire
-from .library import calibrations, library
+from .library import calibrations, changing, check_not_reserved, library
 from .report import load_network
 from .types import Calibrated, ErrorGraphType, as_image
 
@@ -190,8 +190,9 @@ def calibrate(
     with broadcast:
         broadcast.estimate(job.cost())
         result = job.run()
-        file = calibrations().save(name, result.graph)
-        folders = {str(library().save(schedule).parent) for schedule in result.schedules(name)}
+        with told_what_is_kept(), changing():
+            file = calibrations().save(name, result.graph)
+            folders = {str(library().save(schedule).parent) for schedule in result.schedules(name)}
         broadcast.end(job.cost())
     calibrated = Calibrated(name, result.graph, result.outcomes)
     text = summary(calibrated, result.computed, time.monotonic() - begin, [str(file), *folders])
@@ -219,6 +220,7 @@ def longest_segment(steps: int, smallest: int) -> int:
 
 def _check_names(name: str, sigmas: Sequence[float], budgets: Sequence[int]) -> None:
     """Refuse before the long part what could not be saved after it."""
+    check_not_reserved(name)
     check_sigmas(sigmas)
     names = {f"{name}/{len(sigmas) - 1}b{budget}" for budget in budgets}
     for schedule in names:
