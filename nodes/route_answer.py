@@ -17,6 +17,7 @@ from ..calibration.store import CalibrationTakenError, UnknownCalibrationError
 from ..schedules import ScheduleError
 from ..schedules.schedule import is_count, shown
 from ..schedules.store import MAX_BYTES, NameTakenError, UnknownNameError
+from .library import BusyError
 
 logger = logging.getLogger("LeMiCa")
 
@@ -54,6 +55,7 @@ STATUS: dict[type[Exception], int] = {
     NameTakenError: 409,
     CalibrationTakenError: 409,
     TakenError: 409,
+    BusyError: 409,
     TooLargeError: 413,
     RequestError: 400,
     ScheduleError: 400,
