@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -18,7 +17,6 @@ from ..cache.blocks import stack_family
 from ..cache.identity import identify
 from ..cache.wrapper import OTHER_CACHES
 from ..calibration import METRICS, MODES
-from ..calibration.cluster.crew_job import CrewJob
 from ..calibration.job import Job, Settings
 from ..calibration.job_folder import JobError, told_what_is_kept
 from ..calibration.latents import Distance
@@ -28,10 +26,16 @@ from ..schedules import PRESETS, SLOPES, Match, Rule, Schedule, find_family, pre
 from ..schedules.schedule import check_name, check_sigmas
 from .calibration_progress import Broadcast
 from .calibration_summary import picture_of, summary
-from .crew import hire
 from .library import calibrations, changing, check_not_reserved, library
 from .report import load_network
 from .types import Calibrated, ErrorGraphType, as_image
+
+try:
+    from .cluster import on_ray, ray_inputs
+except ModuleNotFoundError as error:
+    if error.name != f"{__package__}.cluster":
+        raise
+    on_ray, ray_inputs = None, list
 
 RULES = {
     "output": tuple(Rule("output", order) for order in SLOPES),
@@ -76,15 +80,7 @@ def measuring_inputs() -> list[io.Input]:
             "tries", default=24, min=0, max=1000, advanced=True,
             tooltip="How many changed paths to sample per budget in search of a better one.",
         ),
-        io.String.Input(
-            "ray", default="", optional=True, advanced=True,
-            tooltip="Measure on Ray: local starts it on this machine, auto or an address joins a cluster. Empty measures "
-            "in this process.",
-        ),
-        io.Int.Input(
-            "workers", default=0, min=0, max=4096, optional=True, advanced=True,
-            tooltip="How many workers measure on Ray; 0 takes one for every GPU. Without a GPU, one CPU core each.",
-        ),
+        *ray_inputs(),
     ]
 
 
@@ -200,8 +196,8 @@ def calibrate(
     distance: Distance | None = FrameDistance(samplings[0], order.vae) if order.metric == "lpips" else None
     broadcast = Broadcast(node.hidden.unique_id, name, model, settings.longest)
     make = Job
-    if order.ray.strip():
-        make = partial(CrewJob, crew=hire(node, samplings, settings, order, broadcast.show))
+    if on_ray is not None and order.ray.strip():
+        make = on_ray(node, samplings, settings, order, broadcast.show)
     job = make(
         calibrations().root, name, samplings, settings, distance=distance,
         others=_others(match, samplings[0].sigmas, settings.budgets),

@@ -130,7 +130,7 @@ class DemoCalibration:
     def order(self, workers: int, address: str = "local", faults: tuple[str, ...] = (), **changed: object):
         """What a crew of so many workers is told."""
         from lemica.calibration.cluster.crew import Order
-        from lemica.nodes.upstream import facts_of
+        from lemica.nodes.cluster.upstream import facts_of
 
         nodes = prompt(self.names, self.folder, faults, self.steps)
         calibration = {

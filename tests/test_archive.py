@@ -11,10 +11,18 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from chromium import drive
+from lemica.workflows.calibration import Changes, calibrate_node, changed
+from lemica.workflows.client import queue
+from lemica.workflows.convert import to_prompt
 from PIL import Image
+
+if TYPE_CHECKING:
+    from lemica.workflows.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPS = {
@@ -22,7 +30,7 @@ SHIPS = {
     "requirements.txt", "schedules", "subgraphs", "web",
 }
 """Everything at the top of the archive."""
-OPTIONAL: set[str] = set()
+OPTIONAL = {"nodes/cluster"}
 """Modules that the pack does without: they come with a checkout of the repository only."""
 MEBIBYTE = 1 << 20
 FLAGGED = re.compile(
@@ -124,27 +132,55 @@ def test_what_is_packed_imports_nothing_that_is_not(archive):
                 assert there or path in OPTIONAL, (name, path)
 
 
-def test_the_demo_runs_from_it_in_an_empty_comfyui(archive, base, comfyui, tmp_path):
-    from lemica.workflows.client import queue
-    from lemica.workflows.convert import to_prompt
+@pytest.fixture(scope="module")
+def packed(base, comfyui, tmp_path_factory) -> Iterator[Server]:
+    """A ComfyUI that has the archive as its only node pack."""
     from lemica.workflows.server import Server
 
-    with Server(comfyui, tmp_path / "output", user=tmp_path / "user", base=base) as server:
-        info = server.object_info()
-        ours = {name: node["python_module"] for name, node in info.items() if name.startswith("LeMiCa")}
-        assert set(ours.values()) == {"custom_nodes.lemica"}
-        templates = server.get("/workflow_templates")["lemica"]
-        assert sorted(f"example_workflows/{name}.json" for name in templates) == sorted(
-            name for name in archive.namelist() if name.startswith("example_workflows/") and name.endswith(".json")
-        )
-        graph = json.loads(archive.read("example_workflows/demo_video.json"))
-        execution = queue(server, to_prompt(graph, info))
-        assert sorted((len(event["computed"]), event["steps"]) for event in execution.lemica) == [
-            (8, 30), (10, 30), (13, 30), (18, 30),
-        ]
-        assert len(execution.files(tmp_path / "output")) > 4
+    folder = tmp_path_factory.mktemp("packed")
+    with Server(comfyui, folder / "output", user=folder / "user", base=base) as server:
+        yield server
         log = server.log.read_text(encoding="utf-8")
-    assert "Cannot import" not in log and "Traceback" not in log
+        assert "Cannot import" not in log and "Traceback" not in log
+
+
+def test_the_demo_runs_from_it_in_an_empty_comfyui(archive, packed):
+    info = packed.object_info()
+    ours = {node["python_module"] for name, node in info.items() if name.startswith("LeMiCa")}
+    assert ours == {"custom_nodes.lemica"}
+    templates = [f"example_workflows/{name}.json" for name in packed.get("/workflow_templates")["lemica"]]
+    assert sorted(templates) == sorted(name for name in archive.namelist() if re.match("example_.*json", name))
+    graph = json.loads(archive.read("example_workflows/demo_video.json"))
+    execution = queue(packed, to_prompt(graph, info))
+    computed = sorted((len(event["computed"]), event["steps"]) for event in execution.lemica)
+    assert computed == [(8, 30), (10, 30), (13, 30), (18, 30)]
+    assert len(execution.files(packed.output)) > len(computed)
+
+
+def test_without_the_part_for_ray_a_workflow_that_asks_for_it_is_measured_in_one_process(archive, packed):
+    info = packed.object_info()
+    for name in ("LeMiCaCalibrate", "LeMiCaCalibrateCustom"):
+        assert not {"ray", "workers"} & set(info[name]["input"]["optional"])
+    graph = json.loads(archive.read("example_workflows/calibrate.json"))
+    prompt = changed(to_prompt(graph, info), info, Changes(steps=4, mode="quick", samples=1, name="elsewhere"))
+    node = calibrate_node(prompt)
+    prompt[node]["inputs"] |= {"tries": 0, "ray": "127.0.0.1:1", "workers": 2}
+    [summary] = queue(packed, prompt).outputs[node]["text"]
+    assert summary.startswith("**elsewhere**: lemica-demo, 4 steps")
+
+
+def test_without_the_part_for_ray_the_page_shows_a_workflow_that_has_its_values(archive, packed, tmp_path):
+    graph = json.loads(archive.read("example_workflows/calibrate.json"))
+    [node] = [node for node in graph["nodes"] if node["type"] == "LeMiCaCalibrate"]
+    node["widgets_values"] += ["local", 2]
+    (tmp_path / "saved.json").write_text(json.dumps(graph))
+    values = {"type": node["type"], "set": {"tries": 7}}
+    page = drive("prompt.mjs", packed.url, file=tmp_path / "saved.json", values=values)
+    assert page["problems"] == [] and page["dialogs"] == [] and not {"ray", "workers"} & set(page["widgets"])
+    queued = page["prompt"][str(node["id"])]["inputs"]
+    assert not {"ray", "workers"} & set(queued)
+    before = to_prompt(graph, packed.object_info())[str(node["id"])]["inputs"]
+    assert {name: queued[name] for name in before} == before | {"tries": 7}
 
 
 def test_the_registry_gets_a_picture_of_each_kind(checkout):
@@ -171,7 +207,9 @@ def test_a_tag_is_published_if_it_is_the_version_and_the_changelog_has_it(checko
     (tmp_path / "pyproject.toml").write_bytes((checkout / "pyproject.toml").read_bytes())
     (tmp_path / "CHANGELOG.md").write_text(changes.format(version))
     variables = {"GITHUB_REF_NAME": tag.format(version), "GITHUB_ENV": str(tmp_path / "env")}
-    done = subprocess.run(["bash", "-e", "-c", command], cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-e", "-c", command], cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True
+    )
     assert (done.returncode == 0) == told.startswith("- ") and told in (done.stdout or (tmp_path / "env").read_text())
     assert done.returncode or "Old" not in (tmp_path / "env").read_text()
 

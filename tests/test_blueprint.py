@@ -73,12 +73,13 @@ def test_it_samples_with_fewer_model_calls(server):
 @pytest.fixture(scope="module")
 def page(server) -> dict[str, Any]:
     """What ComfyUI's page made of the blueprint."""
-    return drive("blueprint.mjs", server.url, file=FILE)
+    values = {"type": read()[1]["id"], "set": {"preset": "fast", "steps": 12}}
+    return drive("prompt.mjs", server.url, file=FILE, values=values)
 
 
 def test_the_page_lists_it_and_shows_its_values(page):
     assert page["problems"] == [] and page["dialogs"] == []
-    assert NAME in page["listed"]
+    assert NAME in page["blueprints"]
     assert [name for name in page["widgets"] if name != "control_after_generate"] == SHOWN
 
 

@@ -49,7 +49,7 @@ def test_the_version_of_the_pack_names_its_code(tmp_path, monkeypatch):
 
 def test_a_worker_gets_the_nodes_before_the_calibrate_node_and_no_others(comfy):
     from comfy_execution.graph import DynamicPrompt
-    from lemica.nodes.upstream import upstream
+    from lemica.nodes.cluster.upstream import upstream
 
     prompt = {
         "1": {"class_type": "Loader", "inputs": {"name": "a.safetensors"}, "_meta": {"title": "Mine"}},
@@ -65,7 +65,7 @@ def test_a_worker_gets_the_nodes_before_the_calibrate_node_and_no_others(comfy):
 
 def test_files_that_a_prompt_names_are_facts_and_other_texts_are_not(comfy, tmp_path, monkeypatch):
     import folder_paths
-    from lemica.nodes.upstream import facts_of
+    from lemica.nodes.cluster.upstream import facts_of
 
     models, inputs = tmp_path / "models", tmp_path / "input"
     for folder in (models, inputs):
@@ -83,7 +83,7 @@ def test_files_that_a_prompt_names_are_facts_and_other_texts_are_not(comfy, tmp_
 
 def test_digests_are_written_in_their_folder_only(comfy, tmp_path, monkeypatch):
     import folder_paths
-    from lemica.nodes.upstream import facts_of
+    from lemica.nodes.cluster.upstream import facts_of
 
     (tmp_path / "input").mkdir()
     (tmp_path / "input" / "start.png").write_bytes(b"2")

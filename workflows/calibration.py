@@ -64,6 +64,15 @@ def run(server: Server, prompt: Prompt) -> list[Path]:
     return execution.files(server.output)["save_picture"]
 
 
+def offer(user: Path, address: str) -> None:
+    """List an address of Ray in a server's user folder, as its owner does by hand: the nodes take no other."""
+    file = user / "lemica" / "ray.txt"
+    listed = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    if address not in listed:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join([*listed, address]) + "\n", encoding="utf-8")
+
+
 def in_columns(markdown: str) -> str:
     """Return a Markdown text for a terminal: its tables in columns, nothing in bold."""
     lines: list[str] = []

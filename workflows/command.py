@@ -165,7 +165,10 @@ def _run(comfy: ComfyUI, options: argparse.Namespace) -> int:
     output = options.output or Path("output-lemica") / time.strftime("%Y%m%d-%H%M%S")
     begin = time.monotonic()
     print(f"Starting ComfyUI at {comfy.path}", flush=True)
-    with Server(comfy, output, port=options.port) as server:
+    server = Server(comfy, output, port=options.port)
+    if options.calibrate and options.ray:
+        calibration.offer(server.user, options.ray)
+    with server:
         print(f"  up in {time.monotonic() - begin:.1f} s at {server.url}, log: {server.log}", flush=True)
         if options.serve:
             print("Open that address; Templates lists this pack's workflows. Ctrl-C stops the server.", flush=True)

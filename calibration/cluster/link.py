@@ -79,7 +79,7 @@ class Seat:
                 "pack in its custom_nodes"
             }
         root = node.__module__.partition(".")[0]
-        self._station = importlib.import_module(f"{root}.nodes.worker").Station(server, order)
+        self._station = importlib.import_module(f"{root}.nodes.cluster.worker").Station(server, order)
         return self._station.open() | {"pid": os.getpid(), "host": platform.node()}
 
     def run(self, kind: str, place: int, item: object) -> dict:

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import comfy.model_management
@@ -13,22 +14,32 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io
 
-from ..calibration.cluster import crew
-from ..calibration.sampling import Sampling
-from ..calibration.settings import Settings
+from ...calibration.cluster import crew
+from ...calibration.cluster.crew_job import CrewJob
+from ...calibration.sampling import Sampling
+from ...calibration.settings import Settings
+from .addresses import check_address
 from .upstream import facts_of, upstream
 
 if TYPE_CHECKING:
-    from .calibration_run import Order
+    from ..calibration_run import Order
 
 
-def hire(
+def on_ray(
     node: type[io.ComfyNode], samplings: Sequence[Sampling], settings: Settings, order: Order,
     on_preview: Callable[[bytes], None],
-) -> crew.Crew:
-    """The crew that measures for a node; its workers run the part of the prompt that leads up to it."""
+) -> Callable[..., CrewJob]:
+    """What makes the job of a node whose runs a crew makes; its workers run the part of the prompt that leads up to it.
+
+    Raises:
+        JobError: the owner of the server has not listed the address.
+    """
+    address = order.ray.strip()
+    check_address(address)
     node_id = node.hidden.unique_id
     prompt = upstream(node.hidden.dynprompt, node_id)
+    for name in ("ray", "workers"):  # a worker measures on its own machine, whose owner may have listed other addresses
+        prompt[node_id]["inputs"].pop(name, None)
     # The worker on this machine needs the memory that text encoders and the model have here.
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
@@ -42,7 +53,8 @@ def hire(
         "path": os.path.dirname(os.path.abspath(folder_paths.__file__)), "arguments": sys.argv[1:],
         "host": platform.node(),
     }
-    return crew.Crew(
-        crew.Order(order.ray.strip(), order.workers, sys.executable, home, calibration),
+    hired = crew.Crew(
+        crew.Order(address, order.workers, sys.executable, home, calibration),
         check=comfy.model_management.throw_exception_if_processing_interrupted, on_preview=on_preview,
     )
+    return partial(CrewJob, crew=hired)

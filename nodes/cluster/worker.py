@@ -25,15 +25,15 @@ from server import PromptServer
 
 import nodes
 
-from ..calibration.cluster.facts import differences
-from ..calibration.job_folder import JobError
-from ..calibration.latents import LATENT_DISTANCES
-from ..calibration.outcome import Route
-from ..calibration.replay import ReplayError, Replays
-from ..calibration.sampling import Callback, Sampling
-from ..calibration.segments import all_segments
-from ..schedules import Rule
-from .calibration_run import FrameDistance, Order
+from ...calibration.cluster.facts import differences
+from ...calibration.job_folder import JobError
+from ...calibration.latents import LATENT_DISTANCES
+from ...calibration.outcome import Route
+from ...calibration.replay import ReplayError, Replays
+from ...calibration.sampling import Callback, Sampling
+from ...calibration.segments import all_segments
+from ...schedules import Rule
+from ..calibration_run import FrameDistance, Order
 from .upstream import facts_of
 
 PREVIEW_GAP = 0.25

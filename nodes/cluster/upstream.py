@@ -10,8 +10,8 @@ import folder_paths
 from comfy_execution.graph import DynamicPrompt
 from comfy_execution.graph_utils import is_link
 
-from ..calibration.cluster.facts import facts
-from .demo import PROMPTS, TRANSFORMER
+from ...calibration.cluster.facts import facts
+from ..demo import PROMPTS, TRANSFORMER
 
 LONGEST_NAME = 512
 OTHER_KINDS = ("custom_nodes",)
