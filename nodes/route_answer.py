@@ -26,7 +26,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 
 LONGEST_NAME = 1000
-"""A request may hold a longer name than can be given here: a file from elsewhere can have one."""
+"""Names in requests may be longer than those that are given here: a file from elsewhere can have one."""
 
 # Not the loop's own threads, which ComfyUI uses as well: a large graph is solved for seconds.
 _THREADS = ThreadPoolExecutor(2, "lemica")
