@@ -10,6 +10,7 @@ from ..calibration import Constraints, GraphError, Path, solve, sweep
 from ..calibration.draw import number
 from ..calibration.picture import combined
 from ..schedules import PRESETS, SLOPES, TARGETS, Rule, find_family, preset_budget
+from ..schedules.select import SCOPES
 from .calibration_summary import SWEEPS, rules_of
 from .library import calibrations, library
 from .types import Calibrated, ErrorGraphType, ScheduleType, as_image
@@ -96,10 +97,7 @@ class LeMiCaSolve(io.ComfyNode):
         constraints = Constraints(tail=not compute_last)
         path = solve(edges, graph.steps, budget, constraints, objective=SWEEPS[objective])
         about = [objective, *[rules] * (rules != BEST), *["last step computed"] * compute_last]
-        source = {
-            "calibration": calibrated.name, "file": graph.model.file, "mode": graph.mode, "metric": graph.metric,
-            "samples": len(graph.samples), "objective": objective,
-        }
+        source = {**graph.provenance(calibrated.name), "objective": objective, "scope": SCOPES[0]}
         name = name.strip() or f"{calibrated.name}/{graph.steps}b{budget} {', '.join(about)}"
         schedule = path.to_schedule(name, graph.family, graph.sigmas, source)
         text = in_words(calibrated, path, about, graph.metric)
