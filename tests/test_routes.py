@@ -49,7 +49,9 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
         "rules": ["output hold"], "samples": 2, "longest": 6,
     }]
     assert shown["jobs"] == [{"name": "half-12345678", "samples": 1, "replays": 0}]
-    assert [line.partition(":")[0] for line in shown["problems"]] == ["broken.json", "broken.safetensors"]
+    assert [line.partition(":")[0] for line in shown["problems"]] == [
+        "broken.json", "broken.safetensors", "half-12345678/sample-1.safetensors",
+    ]
 
 
 def test_a_file_that_cannot_be_read_is_named_without_its_path(server, user):
