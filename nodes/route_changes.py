@@ -58,17 +58,22 @@ def one_at_a_time(change: Callable[[T], object]) -> Callable[[T], object]:
     return locked
 
 
-@one_at_a_time
 def save(body: Body) -> dict[str, object]:
     """Save a schedule as it came, or one that is solved for it."""
     if ("schedule" in body) == ("calibration" in body):
         raise RequestError("The request has to hold either a schedule or the name of a calibration to solve.")
     name = body.text("name")
     schedule = _sent(body, name) if "schedule" in body else _solved(body, name)
-    own = any(known.name == name for known in library().own())
-    if not (own and body.flag("replace", False)):
-        _check_free(name)
-    library().save(schedule)
+    replaces = body.flag("replace", False)
+
+    @one_at_a_time
+    def keep(made: Schedule) -> None:
+        own = any(known.name == name for known in library().own())
+        if not (own and replaces):
+            _check_free(name)
+        library().save(made)
+
+    keep(schedule)
     return {"name": name}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from route_requests import ODD_NAMES, files, get, make_graph, post, schedule, send, user_folder
+from route_requests import ODD_NAMES, OURS, files, get, make_graph, post, post_at_once, schedule, send, user_folder
 
 
 @pytest.fixture
@@ -198,6 +199,17 @@ def test_a_body_that_is_none_is_refused(server, user, route, content, status):
     answer = send(server, f"/lemica/{route}", content)
     assert answer.status == status and answer.error
     assert files(user) == before
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x", "gzip, gzip"])
+@pytest.mark.parametrize("route", ["plan", "save", "delete", "import"])
+def test_a_body_that_cannot_be_decoded_is_refused(server, user, route, encoding):
+    before = files(user)
+    kind = {"Content-Type": "multipart/form-data; boundary=edge"} if route == "import" else {}
+    for content in (b"{}", b"\x1f\x8b\x08\x00" + b"x" * 40, gzip.compress(b"{}" * 99)[:-4]):
+        headers = {**OURS, **kind, "Content-Encoding": encoding}
+        assert post_at_once(server, f"/lemica/{route}", content, headers) == 400
+    assert files(user) == before and get(server, "library").status == 200
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
