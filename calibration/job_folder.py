@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +35,18 @@ class JobError(ValueError):
 
 class OtherPictureError(JobError):
     """A full run ends elsewhere than the one that the sample was begun with."""
+
+
+@contextmanager
+def told_what_is_kept() -> Iterator[None]:
+    """A full disk, or a full quota, is told with what it means for a calibration; still an OSError of that number."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        told = "The disk is full, what was measured is kept: free some space and queue the calibration again to go on."
+        raise OSError(error.errno, told) from error
 
 
 @dataclass(slots=True)
