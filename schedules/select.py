@@ -53,7 +53,7 @@ def select(
     1. the exact schedule that the user saved as this preset, with its own budget;
     2. an exact one of the wanted budget, a measured one before a predicted one, the user's before a packaged one;
     3. what the user saved as this preset for all numbers of steps, or with other patches, with its own share;
-    4. the user's nearest measured or predicted one, or else the nearest packaged one;
+    4. the user's nearest measured or predicted one for this file, or else the nearest of all;
     5. an estimate.
 
     Nearest is by budget ratio, then by steps, then in sigma; those of another model come last. What the user saved for
@@ -138,8 +138,9 @@ def _found(library: Library, match: Match, grid: tuple[float, ...], budget: int,
         nearest = min(saved, key=lambda one: (*_steps_away(one, grid), -_when_saved(one)))
         share = nearest.budget / nearest.steps * (len(grid) - 1)
         return _fitted(nearest, match, grid, min(max(_half_up(share), 1), len(grid) - 1), f"saved as {preset}: ")
-    if made or packaged:
-        return _fitted(_nearest(made or packaged, match, grid, budget), match, grid, budget)
+    here = [schedule for schedule in made if not other_file(schedule.source.get("file"), match.identity)]
+    if near := here or [*made, *packaged]:
+        return _fitted(_nearest(near, match, grid, budget), match, grid, budget)
     title = match.identity.model_class if match.family is None else match.family.title
     note = f"no schedule for {title}: estimated from published lists until this model is calibrated"
     return Selection(estimate(match.key, grid, budget, ESTIMATED_RULE), note)

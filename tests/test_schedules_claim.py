@@ -166,6 +166,14 @@ def test_the_embedded_models_schedules_are_borrowed_by_another_file_and_with_a_l
     assert selected(tmp_path, preset="fast").schedule.origin == "calibrated"
 
 
+def test_of_what_was_made_on_another_file_the_nearest_is_borrowed_the_users_or_not(tmp_path):
+    other = made("mine/20b6", steps=20, budget=6)
+    found = selected(tmp_path, other, preset="fast", identity=replace(DEMO, file="b"))
+    assert (found.schedule.name, found.schedule.origin) == ("lemica-demo/30b10", "borrowed")
+    nearer = made("mine/30b11", budget=11)
+    assert selected(tmp_path, nearer, budget=11, identity=replace(DEMO, file="b")).schedule.name == "mine/30b11"
+
+
 def test_with_a_lora_what_was_saved_without_it_stands_behind_what_was_measured_with_it(tmp_path):
     saved = made("base/fast", origin="predicted", budget=9, preset="fast", saved=9e9, scope="these steps")
     assert selected(tmp_path, saved, preset="fast", identity=replace(DEMO, patches="x")).schedule.origin == "borrowed"
