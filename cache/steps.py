@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum
 
 from ..schedules import Rule, Schedule
@@ -50,4 +49,4 @@ def kept_steps(schedule: Schedule) -> dict[str, frozenset[int]]:
 
 def on_output(schedule: Schedule) -> Schedule:
     """The schedule with its residual rules run on the output."""
-    return replace(schedule, rules=tuple(Rule("output", rule.order) for rule in schedule.rules))
+    return schedule.with_rules([Rule("output", rule.order) for rule in schedule.rules])

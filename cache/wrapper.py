@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..schedules import GridError, Rule, Schedule
+from ..schedules import Rule, Schedule, ScheduleError
 from .blocks import CALL_KEY, look_up, patch_stack, stack_family
 from .calls import ComputedCall, SkippingCall
 from .families import StackFamily
+from .fingerprint import KEY
 from .placement import Placement, check_cache_device
 from .plan import Call, rehearse
 from .report import RunReport
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from comfy.samplers import CFGGuider, Sampler
 
 logger = logging.getLogger("LeMiCa")
-
-KEY = "lemica"
-"""Key of the wrappers, and of the SamplingRun in a run's transformer options."""
 
 OTHER_CACHES = {"easycache": "EasyCache or LazyCache"}
 """Transformer options of caches that must not work beside this one."""
@@ -57,12 +55,17 @@ def full_schedule(sigmas: Sequence[float]) -> Schedule:
     return Schedule(name="full", family="any", steps=steps, computed=tuple(range(steps)), rules=rules, origin="custom")
 
 
+def every_step(sigmas: Sequence[float], why: str) -> tuple[Schedule, str]:
+    """The schedule of a run that nothing can be reused in, and the note that says why."""
+    return full_schedule(sigmas), f"computing every step: {why}"
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduledRuns:
     """Makes the run for the sigmas that a sampler comes with.
 
     Args:
-        choose: gives the schedule; raises GridError where none can be had.
+        choose: gives the schedule; raises ScheduleError where none fits.
         cache_device: one of CACHE_DEVICES.
         has_stack: whether residual rules work on this model; without, they are run on the output.
         on_step: is told every call of the sampler.
@@ -77,12 +80,12 @@ class ScheduledRuns:
         """A run by the chosen schedule, or one that computes every step where that is the safe thing."""
         other = next((name for key, name in OTHER_CACHES.items() if key in transformer_options), None)
         if other is not None:
-            schedule, note = full_schedule(sigmas), f"computing every step: {other} works on the same model"
+            schedule, note = every_step(sigmas, f"{other} works on the same model")
         else:
             try:
                 schedule, note = self.choose(sigmas)
-            except GridError as error:
-                schedule, note = full_schedule(sigmas), f"computing every step: {error}"
+            except ScheduleError as error:
+                schedule, note = every_step(sigmas, str(error))
         if not self.has_stack and any(rule.target == "residual" for rule in schedule.rules):
             schedule = on_output(schedule)
             note = "; ".join(filter(None, [note, "rules run on the output, this model's block stack is not known"]))
@@ -146,9 +149,10 @@ class CacheWrappers:
         run = _run_of(extra_args["model_options"])
         if run is None:
             return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
-        run.start(rehearse(executor.class_obj, guider, run.sigmas, extra_args.get("seed")), noise.device)
+        plan = rehearse(executor.class_obj, guider, run.sigmas, extra_args.get("seed"), noise.device)
+        run.start(plan, noise.device)
         samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
-        run.end()
+        run.end(samples)
         return samples
 
     def predict_noise(
@@ -169,8 +173,9 @@ class CacheWrappers:
         run = _run_of(model_options)
         if run is None:
             return executor(model, conds, x, timestep, model_options)
-        variant = _variant(model_options["transformer_options"])
-        return run.cond_batch(lambda: executor(model, conds, x, timestep, model_options), conds, x, variant)
+        return run.cond_batch(
+            lambda: executor(model, conds, x, timestep, model_options), model, conds, x, model_options
+        )
 
     def apply_model(
         self, executor: WrapperExecutor, x: torch.Tensor, t: torch.Tensor, c_concat, c_crossattn, control,
@@ -185,8 +190,10 @@ class CacheWrappers:
         for why in (why for kind, why in SPANNING_PATCHES.items() if patches.get(kind)):
             _give_up_residuals(run, why)
         call = None
-        if self.family is not None and run.call is not None:
-            names = run.name_chunks(transformer_options.get("cond_or_uncond", [0] * len(uuids)), uuids)
+        if self.family is not None and (run.wants_residuals or run.reuses_residuals):
+            names = run.name_chunks(
+                transformer_options.get("cond_or_uncond", [0] * len(uuids)), uuids, transformer_options
+            )
             latent_shape = (x.shape[0] // len(uuids), *x.shape[1:])
             if run.may_skip_blocks(names, latent_shape):
                 skipping = SkippingCall(run, self.family, names, latent_shape)
@@ -215,17 +222,6 @@ def _give_up_residuals(run: SamplingRun, why: str) -> None:
 
 def _run_of(model_options: dict) -> SamplingRun | None:
     return model_options.get("transformer_options", {}).get(KEY)
-
-
-def _variant(options: dict) -> Hashable:
-    """What tells the batches of one call apart beside their conds, in a run's transformer options.
-
-    Patches go by their places: guidance that evaluates a cond again (SLG, PAG) differs from the main batch by them.
-    """
-    window = options.get("context_window")
-    replaced = frozenset((kind, place) for kind, places in options.get("patches_replace", {}).items() for place in places)
-    patched = frozenset((kind, len(patches)) for kind, patches in options.get("patches", {}).items())
-    return (None if window is None else tuple(window.index_list), replaced, patched)
 
 
 @contextmanager

@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
+
 from ..schedules import (
     Library,
     Match,
-    ModelIdentity,
     Rule,
     Schedule,
     Selection,
+    claimed,
+    other_file,
+    other_patches,
     same_grid,
     select,
 )
 from ..schedules.schedule import MAX_NAME
 from ..schedules.select import few_steps_note
 from .graph import ErrorGraph
-from .regrid import regrid
+from .problem import check_choices
+from .regrid import fans, regrid
 from .segments import GraphError
-from .solver import SolverError, solve
+from .solver import SolverError, check_labels, solve
 from .store import Calibrations
 
 SHORTEST_REACH = 8
@@ -41,31 +46,34 @@ def choose(
 ) -> Selection:
     """As ``schedules.select``, which it asks first, but a calibration is solved for the very steps and budget.
 
-    One on the same sigmas comes first, then the error graph of the one with the nearest number of steps, interpolated
-    to these sigmas (see ``regrid``); what cannot be used is told in the note. A saved schedule of the wanted budget on
-    these sigmas is taken before that, since its outcome was measured; so is one that was saved as the preset, and one
-    that was chosen by name. Calibrations of another model file are not solved, unless by name. ``rule`` limits the
-    solver to that rule.
+    Of what there is, that of this model comes before that of the same file with other patches; then that on the same
+    sigmas before an error graph that is interpolated to them (see ``regrid``), the nearest number of steps first; then
+    what was measured as a whole, or saved as this very preset, before what is solved, and that before a predicted one
+    that was saved. Everything else that ``select`` finds comes last. What cannot be used is told in the note.
+    Calibrations of another model file are not solved, unless by name. With ``rule`` only segments under that rule are
+    solved; where no calibration measured it, the rules of what ``select`` finds are replaced.
     """
     known = name is not None and name in calibrations.names()
     selection = select(
         library, match, sigmas, preset=preset, budget=budget, name=None if known else name, rule=rule
     )
-    if len(sigmas) < 3 or not known and (name is not None or _stays(selection.schedule, preset)):
+    if len(sigmas) < 3 or name is not None and not known:
         return selection
     wanted = selection.schedule.budget
     graphs = [(name, calibrations.get(name))] if known else calibrations.of_family(match.key)
+    found = _standing(selection, match)
     left_out = []
-    for found, graph in sorted(graphs, key=lambda pair: _distance(pair[1], sigmas)):
-        if known or _same_file(graph.model, match.identity):
+    for known_as, graph in sorted(graphs, key=lambda pair: _graph_standing(pair[1], match, sigmas)):
+        if not known and found < _graph_standing(graph, match, sigmas):
+            break
+        if known or not other_file(graph.model.file, match.identity):
             try:
-                return _solution(found, graph, tuple(sigmas), wanted, rule)
+                return _solution(known_as, graph, match, tuple(sigmas), wanted, rule)
             except (GraphError, SolverError) as error:
-                left_out.append(f"calibration {found} does not fit: {str(error).rstrip('.')}")
+                left_out.append(f"calibration {known_as} does not fit: {str(error).rstrip('.')}")
     return replace(selection, note="; ".join([*left_out[:1], selection.note]))
 
 
-@lru_cache(maxsize=32)
 def solved(name: str, graph: ErrorGraph, budget: int, rule: Rule | None = None) -> Schedule:
     """The lexicographic minimax schedule of a calibration.
 
@@ -74,14 +82,13 @@ def solved(name: str, graph: ErrorGraph, budget: int, rule: Rule | None = None) 
     """
     edges = [edge for edge in graph.edges() if rule in (None, edge.rule)]
     path = solve(edges, graph.steps, budget)
-    source = {"calibration": name, "file": graph.model.file, "mode": graph.mode, "metric": graph.metric,
-              "samples": len(graph.samples)}
     suffix = f"/{graph.steps}b{budget}"
-    return path.to_schedule(f"{name[: MAX_NAME - len(suffix)].rstrip()}{suffix}", graph.family, graph.sigmas, source)
+    called = f"{name[: MAX_NAME - len(suffix)].rstrip()}{suffix}"
+    return path.to_schedule(called, graph.family, graph.sigmas, graph.provenance(name))
 
 
 def _solution(
-    name: str, graph: ErrorGraph, sigmas: tuple[float, ...], budget: int, rule: Rule | None
+    name: str, graph: ErrorGraph, match: Match, sigmas: tuple[float, ...], budget: int, rule: Rule | None
 ) -> Selection:
     """The selection that a calibration makes for a run.
 
@@ -92,18 +99,43 @@ def _solution(
     if rule not in (None, *graph.rules):
         raise GraphError(f"it has not measured {rule}")
     steps = len(sigmas) - 1
+    schedule = _schedule(name, graph, sigmas, budget, rule)
     if same_grid(graph.sigmas, sigmas):
-        schedule = solved(name, graph, budget, rule)
         note = f"solved from calibration {name} for {budget} of {steps} steps"
     else:
-        schedule = solved(name, _regridded(graph, sigmas, _longest(steps, budget)), budget, rule)
-        source = {**schedule.source, "origin": "calibrated", "interpolated_from": graph.steps}
-        schedule = replace(schedule, origin="resampled", source=source)
         note = (
             f"solved on the error graph of calibration {name} ({graph.steps} steps), interpolated to {steps} steps, of "
             f"which {budget} compute"
         )
-    return Selection(schedule, "; ".join(filter(None, [note, few_steps_note(schedule)])))
+    schedule, why = claimed(schedule, match.identity)
+    return Selection(schedule, "; ".join(filter(None, [note, why, few_steps_note(schedule)])))
+
+
+@lru_cache(maxsize=8)
+def _schedule(
+    name: str, graph: ErrorGraph, sigmas: tuple[float, ...], budget: int, rule: Rule | None
+) -> Schedule:
+    """The schedule of a calibration on a grid, kept for as long as the same is asked again."""
+    if same_grid(graph.sigmas, sigmas):
+        return solved(name, graph, budget, rule)
+    longest = _longest(len(sigmas) - 1, budget)
+    _check_size(graph, sigmas, longest, budget, rule)
+    schedule = solved(name, _regridded(graph, sigmas, longest), budget, rule)
+    source = {**schedule.source, "origin": schedule.origin, "interpolated_from": graph.steps}
+    return replace(schedule, origin="resampled", source=source)
+
+
+def _check_size(
+    graph: ErrorGraph, sigmas: tuple[float, ...], longest: int, budget: int, rule: Rule | None
+) -> None:
+    """SolverError where the graph on these sigmas would be too large to be solved; told before it is made."""
+    every = fans(graph, sigmas, longest, rule)
+    ends = np.max([ends for ends, _ in every], axis=0)
+    befores = np.max([befores for _, befores in every], axis=0)
+    steps, count = len(ends), int((ends * befores).sum())
+    check_choices(count, count, steps)
+    left = np.minimum(np.arange(steps, 0, -1), budget)
+    check_labels(befores.tolist(), int((ends * befores * left).sum()), count, longest, budget)
 
 
 def _longest(steps: int, budget: int) -> int:
@@ -111,22 +143,24 @@ def _longest(steps: int, budget: int) -> int:
     return max(SHORTEST_REACH, 2 * -(-steps // budget))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _regridded(graph: ErrorGraph, sigmas: tuple[float, ...], longest: int) -> ErrorGraph:
     return regrid(graph, sigmas, longest)
 
 
-def _distance(graph: ErrorGraph, sigmas: Sequence[float]) -> tuple[bool, int]:
-    """What is sorted by: the same grid first, then by how many steps more or fewer."""
-    return not same_grid(graph.sigmas, sigmas), abs(graph.steps - (len(sigmas) - 1))
+def _graph_standing(graph: ErrorGraph, match: Match, sigmas: Sequence[float]) -> tuple[float, ...]:
+    """What comes first, see ``choose``: other patches, other sigmas, saved or measured, how many steps more or fewer."""
+    steps = abs(graph.steps - (len(sigmas) - 1))
+    return other_patches(graph.model.patches, match.identity), not same_grid(graph.sigmas, sigmas), 1, steps
 
 
-def _stays(schedule: Schedule, preset: str | None) -> bool:
-    """Whether it is as it was saved, with a measured outcome or as this preset."""
-    saved = schedule.source
-    asked = preset is not None and saved.get("preset") == preset
-    return schedule.origin == "calibrated" and (asked or "measured" in saved)
-
-
-def _same_file(model: ModelIdentity, other: ModelIdentity) -> bool:
-    return None in (model.file, other.file) or model.file == other.file
+def _standing(selection: Selection, match: Match) -> tuple[float, ...]:
+    """Where what ``select`` found stands among the error graphs."""
+    schedule = selection.schedule
+    if selection.saved or schedule.origin == "calibrated":
+        return False, False, 0
+    if schedule.origin == "predicted":
+        return False, False, 2
+    if schedule.origin == "borrowed" and not other_file(schedule.source.get("file"), match.identity):
+        return True, False, 0
+    return True, True, 2

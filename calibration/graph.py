@@ -70,6 +70,13 @@ class ErrorGraph:
         """N, the number of steps of the grid, and the sink."""
         return len(self.sigmas) - 1
 
+    def provenance(self, name: str) -> dict[str, object]:
+        """What a schedule that is made from this graph, the calibration ``name``, tells of where it comes from."""
+        return {
+            "calibration": name, "file": self.model.file, "patches": self.model.patches, "mode": self.mode,
+            "metric": self.metric, "samples": len(self.samples),
+        }
+
     def measured(self) -> np.ndarray:
         """How many samples have an error, per edge."""
         return np.count_nonzero(~np.isnan(self.errors), axis=0)
@@ -92,10 +99,16 @@ class ErrorGraph:
         return np.fmax.reduce(self.errors, axis=0)
 
     def edges(self, values: np.ndarray | None = None) -> list[Edge]:
-        """Edges for the solver, by rule, without those that are NaN: of ``values``, one per edge, or of the mean."""
+        """Edges for the solver, by rule, without those that are NaN: of ``values``, one per edge, or of the mean.
+
+        GraphError for errors that cannot be added up.
+        """
         values = self.mean() if values is None else np.asarray(values, dtype=np.float64)
         if values.shape != (len(self.segments),):
             raise GraphError(f"{values.shape} values for {len(self.segments)} edges: give one per edge.")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.nansum(values)):
+                raise GraphError("The errors of this calibration are too large to be added up: make it anew.")
         order = np.argsort(self.segments[:, 3], kind="stable")
         rows = zip(self.segments[order].tolist(), values[order].tolist(), strict=True)
         return [Edge(*row[:3], self.rules[row[3]], value) for row, value in rows if value == value]
@@ -109,8 +122,11 @@ class ErrorGraph:
         """One graph with the samples, rules and segments of both, NaN where one of them measured nothing.
 
         A sample of both graphs becomes one: what this graph measured of it stays, the other fills in what is missing.
-        GraphError unless model, grid, mode, metric and setup are the same; the sigmas of this graph stay.
+        GraphError unless model, grid, mode, metric and setup are the same; the sigmas of this graph stay. Where one does
+        not know the patches of its model, the merged one does not.
         """
+        if None in (self.model.patches, other.model.patches):
+            self, other = (replace(one, model=replace(one.model, patches=None)) for one in (self, other))
         for what in ("family", "model", "mode", "metric", "setup"):
             mine, others = getattr(self, what), getattr(other, what)
             if mine != others:

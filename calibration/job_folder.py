@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from ..schedules.atomic import remove_left, write_atomically
 from ..schedules.store import load_json
 from .sample import Sample
 from .segments import GraphError
+from .tensor_file import read_tensors
 
 SCHEMA = 1
 MAX_BYTES = 64 << 20
@@ -70,13 +70,16 @@ class JobFolder:
     Args:
         path: the folder; made when first written to.
         identity: what must be the same for measurements to belong together: model, sigmas, rules, longest skip,
-            metric, sampler, cfg, size. Plain JSON values.
+            metric, sampler, cfg, size. Plain JSON values. Where ``patches``, the model's, is None here or missing in an
+            older folder, it may be anything.
         edges: how many segments the calibration has.
     """
 
     path: Path
     identity: Mapping[str, object]
     edges: int
+    # Whether what is in the folder may be of other patches than the identity names.
+    unknown_patches: bool = field(default=False, init=False)
     _paths: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
     _lock: FileLock | None = field(default=None, init=False)
 
@@ -163,7 +166,10 @@ class JobFolder:
         if not isinstance(known, dict) or known.get("schema") != SCHEMA or not isinstance(known.get("identity"), dict):
             raise JobError(f"{file.parent.name}/{file.name} is no calibration of this version: give another name.")
         theirs = known["identity"]
+        self.unknown_patches = "patches" in identity and None in (identity["patches"], theirs.get("patches"))
         different = sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key))
+        if self.unknown_patches and "patches" in different:
+            different.remove("patches")
         if different:
             shown = "; ".join(
                 f"{key[:60]}: {_short(theirs.get(key))} there, {_short(identity.get(key))} here" for key in different[:12]
@@ -194,11 +200,11 @@ class JobFolder:
 
     def _read(self, path: Path) -> Measured:
         try:
-            if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_BYTES:
-                raise GraphError(f"it is no regular file of up to {MAX_BYTES} bytes")
-            with safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {}).get(_KEY, "null"))
-                deltas, replayed = file.get_tensor("deltas"), file.get_tensor("replayed")
+            if path.is_symlink():
+                raise GraphError("it is a link")
+            metadata, tensors = read_tensors(path, MAX_BYTES)
+            about = json.loads(metadata.get(_KEY, "null"))
+            deltas, replayed = tensors["deltas"], tensors["replayed"]
             if about["schema"] != SCHEMA:
                 raise GraphError(f"its schema is {about['schema']}, this version of ComfyUI-LeMiCa reads {SCHEMA}")
             if {deltas.shape, replayed.shape} != {(self.edges,)}:
@@ -212,7 +218,7 @@ class JobFolder:
                 raise GraphError("its sketch or the name of its conds is none")
             sample = Sample(about["prompt"], about["seed"])
             return Measured(sample, about["conds"], sketch, deltas.copy(), replayed.copy())
-        except (SafetensorError, GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise JobError(
                 f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "
                 "to measure that sample again."

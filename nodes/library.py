@@ -28,7 +28,7 @@ WAIT_SECONDS = 30
 _CHANGING = Lock()
 
 
-class BusyError(ValueError):
+class ChangingError(ValueError):
     """Another ComfyUI is changing schedules or calibrations."""
 
 
@@ -39,7 +39,7 @@ def changing() -> Iterator[None]:
     Whether a name is free is asked before it is taken, so everything that takes a name does so in here.
 
     Raises:
-        BusyError: another ComfyUI with the same user directory does not come to an end.
+        ChangingError: another ComfyUI with the same user directory does not come to an end.
     """
     root = calibrations().root.parent
     root.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def changing() -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            raise BusyError("Another ComfyUI is changing schedules or calibrations: try again.") from None
+            raise ChangingError("Another ComfyUI is changing schedules or calibrations: try again.") from None
         try:
             yield
         finally:

@@ -42,6 +42,7 @@ BODIES: dict[str, dict[str, object]] = {
     "solve": {"calibration": "measured", "budget": 3, "rule": None, "objective": "minimax", "tail": True, "fixed": [1],
               "reused": [3], "curve": True},
     "save": {"name": "new", "schedule": {}, "replace": True},
+    "undo": {"saved": {}, "replaced": None},
     "rename": {"kind": "schedule", "old": "mine", "new": "new"},
     "delete": {"kind": "calibration", "name": "more"},
     "merge": {"first": "measured", "second": "more", "name": "both"},
@@ -69,8 +70,11 @@ def body_of(draw: Random, route: str) -> dict[str, object]:
 
     body = dict(BODIES[route])
     if route == "save":
-        solved = {**BODIES["solve"], "schedule": None, "preset": "fast"}
+        solved = {**BODIES["solve"], "schedule": None, "preset": "fast", "scope": "all steps"}
         body |= {"schedule": schedule()} if draw.random() < 0.5 else solved
+    if route == "undo":
+        saved = schedule(name="mine")
+        body |= {"saved": saved, "replaced": {**saved, "computed": [0, 1, 4]} if draw.random() < 0.5 else None}
     if route == "rename" and draw.random() < 0.5:
         body |= {"kind": "calibration", "old": "measured"}
     return body

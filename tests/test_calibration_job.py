@@ -312,3 +312,26 @@ def test_judges_measure_whole_paths_and_nothing_else(comfy, tiny_wan, wan, tmp_p
     assert all(len(outcome.errors) == 2 for outcome in result.outcomes.values())
     assert len(list(job.folder.path.glob("sample-*"))) == 1
     assert result.computed <= job.cost().computed
+
+
+def test_what_an_older_version_measured_is_kept_and_claims_no_patches(comfy, tiny_wan, wan, tmp_path):
+    """The first version did not write down with which LoRAs it measured."""
+    import json
+
+    from lemica.schedules import ModelIdentity
+
+    counting, batches = tiny_wan.counted(wan)
+    first = make_job(tmp_path, make_samplings(tiny_wan, counting)).run()
+    assert first.graph.model.patches == "" and first.schedules("mine")[0].source["patches"] == ""
+    (file,) = tmp_path.glob("*/job.json")
+    about = json.loads(file.read_text())
+    del about["identity"]["patches"]
+    file.write_text(json.dumps(about))
+    batches.clear()
+    for patches in ("", "0123456789abcdef"):
+        again = make_job(
+            tmp_path, make_samplings(tiny_wan, counting), model=ModelIdentity("WAN21", "WanModel", patches=patches)
+        ).run()
+        assert not batches and np.array_equal(again.graph.errors, first.graph.errors)
+        assert again.graph.model.patches is None and again.schedules("mine")[0].source["patches"] is None
+    assert json.loads(file.read_text()) == about

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from route_requests import ODD_NAMES, files, get, make_graph, post, schedule, send, user_folder
+from route_requests import ODD_NAMES, OURS, files, get, make_graph, post, post_at_once, schedule, send, user_folder
 
 
 @pytest.fixture
@@ -46,10 +47,13 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
     assert len(shown["schedules"]) > 20 and not any(one["own"] for one in shown["schedules"][1:])
     assert shown["calibrations"] == [{
         "name": "measured", "family": "lemica-demo", "steps": 6, "mode": "exact", "metric": "l1",
-        "rules": ["output hold"], "samples": 2, "longest": 6,
+        "rules": ["output hold"], "samples": 2, "longest": 6, "file": "wan_tiny.safetensors", "patches": "",
+        "imported": False,
     }]
     assert shown["jobs"] == [{"name": "half-12345678", "samples": 1, "replays": 0}]
-    assert [line.partition(":")[0] for line in shown["problems"]] == ["broken.json", "broken.safetensors"]
+    assert [line.partition(":")[0] for line in shown["problems"]] == [
+        "broken.json", "broken.safetensors", "half-12345678/sample-1.safetensors",
+    ]
 
 
 def test_a_file_that_cannot_be_read_is_named_without_its_path(server, user):
@@ -73,7 +77,7 @@ def test_a_family_that_only_the_user_has_is_listed_and_can_be_planned(server, us
 
 def test_a_plan_is_what_the_node_would_run(server, user):
     planned = plan(server, preset="custom", budget=4).json
-    assert planned["name"] == "measured/6b4" and planned["origin"] == "calibrated" and planned["budget"] == 4
+    assert planned["name"] == "measured/6b4" and planned["origin"] == "predicted" and planned["budget"] == 4
     assert planned["note"].startswith("solved from calibration measured for 4 of 6 steps")
     assert planned["note"].endswith("; for the sigmas of measured")
     assert planned["speedup"] == pytest.approx(6 / (4 + 2 * 0.01))
@@ -139,7 +143,7 @@ def test_a_calibration_is_shown_with_its_cells_and_its_curve(server, user):
 
 def test_a_path_is_solved_with_all_its_options(server, user):
     solved = solve(server).json
-    assert set(solved) == {"computed", "rules", "errors", "worst", "total", "speedup", "budget", "steps"}
+    assert set(solved) == {"computed", "rules", "errors", "worst", "total", "speedup", "budget", "steps", "measured"}
     assert solved["budget"] == len(solved["computed"]) == len(solved["rules"]) == len(solved["errors"]) == 3
     assert solved["worst"] == max(solved["errors"]) and solved["speedup"] == pytest.approx(6 / 3.03)
     fixed = solve(server, fixed=[5], reused=[1, 2], tail=False, rule="output hold", objective="shortest").json
@@ -196,6 +200,17 @@ def test_a_body_that_is_none_is_refused(server, user, route, content, status):
     answer = send(server, f"/lemica/{route}", content)
     assert answer.status == status and answer.error
     assert files(user) == before
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x", "gzip, gzip"])
+@pytest.mark.parametrize("route", ["plan", "save", "delete", "import"])
+def test_a_body_that_cannot_be_decoded_is_refused(server, user, route, encoding):
+    before = files(user)
+    kind = {"Content-Type": "multipart/form-data; boundary=edge"} if route == "import" else {}
+    for content in (b"{}", b"\x1f\x8b\x08\x00" + b"x" * 40, gzip.compress(b"{}" * 99)[:-4]):
+        headers = {**OURS, **kind, "Content-Encoding": encoding}
+        assert post_at_once(server, f"/lemica/{route}", content, headers) == 400
+    assert files(user) == before and get(server, "library").status == 200
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
