@@ -7,9 +7,9 @@ page of the server; but then the request says that name.
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import folder_paths
 from aiohttp import web
@@ -24,6 +24,9 @@ HOSTS = "hosts.txt"
 """The names that the server's owner lets it be asked by, one a line; in the pack's folder of ComfyUI's user directory."""
 
 MAX_HOSTS = 1 << 16
+
+HOST = re.compile(r"(?P<name>\[[^][@/?#\\]*\]|[^:[\]@/?#\\]*)(:(?P<port>[0-9]{0,5}))?")
+"""A name, or an IPv6 address in brackets, and a port."""
 
 PORTS = {"http": 80, "https": 443}
 
@@ -71,13 +74,10 @@ def _is_here(origin: str, host: str | None) -> bool:
 
 def _parts(host: str) -> tuple[str, int | None]:
     """The name and the port of a host; an empty name where it is none."""
-    if not set(host).isdisjoint("@/?#\\"):
+    parts = HOST.fullmatch(host)
+    if parts is None or int(parts["port"] or 0) >= 1 << 16:
         return "", None
-    try:
-        parsed = urlsplit(f"//{host}")
-        return (parsed.hostname or "").rstrip("."), parsed.port
-    except ValueError:
-        return "", None
+    return parts["name"].strip("[]").lower().rstrip("."), int(parts["port"]) if parts["port"] else None
 
 
 def _is_address(name: str) -> bool:

@@ -22,7 +22,6 @@ import sys
 import threading
 from multiprocessing.connection import Connection, Listener
 
-
 OLDEST = (2, 52)
 """The first version of Ray that can ask whoever comes for a token."""
 
@@ -184,7 +183,9 @@ def main() -> None:
     try:
         import ray
     except ImportError as error:
-        link.tell("failed", f"{error}. Install Ray in the Python that runs ComfyUI: {sys.executable} -m pip install \"ray>=2.52\"")
+        link.tell(
+            "failed", f"{error}. Install Ray in the Python that runs ComfyUI: {sys.executable} -m pip install \"ray>=2.52\""
+        )
         return
     if tuple(map(int, ray.__version__.split(".")[:2])) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
