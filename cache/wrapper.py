@@ -147,7 +147,7 @@ class CacheWrappers:
         plan = rehearse(executor.class_obj, guider, run.sigmas, extra_args.get("seed"), noise.device)
         run.start(plan, noise.device)
         samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
-        run.end()
+        run.end(samples)
         return samples
 
     def predict_noise(
