@@ -30,7 +30,8 @@ DEEPEST = 16
 def fingerprint(value: object, depth: int = 0) -> Hashable:
     """What can be told of ``value`` without asking its device: plain values as they are, tensors by shape and dtype.
 
-    Nodes build functions and objects anew for every step, so functions go by their code and objects by their type.
+    Nodes build functions and objects anew for every step, so functions go by their code and objects by their type. The
+    size of a batch, a tensor's first dimension, is left out: what is recorded of one sample is recalled for several.
     """
     kind = type(value)
     if kind in PLAIN:
@@ -45,7 +46,7 @@ def fingerprint(value: object, depth: int = 0) -> Hashable:
     if isinstance(value, (list, tuple)):
         return tuple([fingerprint(item, depth) for item in value])
     if isinstance(value, torch.Tensor):
-        return torch.Tensor, value.shape, value.dtype
+        return torch.Tensor, value.ndim, value.shape[1:], value.dtype
     if kind is FunctionType:
         return value.__code__
     if kind is MethodType:

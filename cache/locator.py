@@ -12,10 +12,6 @@ from .plan import Call
 LEFT = "the sampler leaves the sigmas of its rehearsal"
 
 
-
-LEFT = "the sampler leaves the sigmas of its rehearsal"
-
-
 class CallLocator:
     """Follows the sampler's calls along its rehearsed plan or, without one, along its sigmas.
 

@@ -72,7 +72,8 @@ def test_tensors_go_by_shape_and_are_not_read(cache):
     def told(*shape: int, dtype: torch.dtype = torch.float32):
         return cache.fingerprint({"model_conds": {"x": CONDRegular(torch.empty(shape, dtype=dtype, device="meta"))}})
 
-    assert told(2, 3) == told(2, 3) != told(3, 2)
+    assert told(2, 3) == told(2, 3) == told(4, 3) != told(3, 2)
+    assert told(3) != told()
     assert told(2, 3) != told(2, 3, dtype=torch.float16)
     assert cache.fingerprint(CONDConstant(24)) == cache.fingerprint(CONDConstant(24)) != cache.fingerprint(CONDConstant(25))
 

@@ -193,9 +193,11 @@ def test_a_preset_that_the_subgraph_shows_outside_is_the_one_that_counts(custom)
     shows_schedule(custom["promoted"], BUDGETS["fast"])
 
 
-def test_steps_that_do_not_fit_are_refused_before_and_in_a_run(custom):
+def test_steps_that_do_not_fit_are_told_before_a_run_which_then_computes_every_step(custom):
     assert "Step 90 is chosen, but the run has 30 steps" in custom["refused"]["error"]
-    assert "step 90 is not in a run of 30 steps" in custom["refusedRun"]
+    assert custom["ranAnyway"]["failed"] is None
+    assert custom["ranAnyway"]["filled"] == [*range(STEPS)]
+    assert "computing every step: Computed step 90 is not in a run of 30 steps" in custom["ranAnyway"]["notes"]
     assert custom["reset"]["steps"] == "" and custom["reset"]["error"] == ""
 
 

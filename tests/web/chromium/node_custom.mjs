@@ -139,7 +139,7 @@ await onPage(async (page) => {
   await focusOn(page, 'LeMiCa', 1.2, 200, 150)
   await change(page, chooseTooManySteps)
   found.refused = await shown(page, 'an error', (now) => now.error !== '')
-  found.refusedRun = await queue(page)
+  found.ranAnyway = { failed: await queue(page), ...(await measured(page)) }
   await page.locator('.lemica-reset').click()
   found.reset = { ...(await planned(page, 13)), ...(await values(page)) }
   return found
