@@ -113,6 +113,33 @@ def test_an_import_at_the_same_time_gets_a_name_of_its_own(server, second, user)
     assert sorted(answer.json["name"] for answer in answers) == ["same", *(f"same ({number})" for number in range(2, 7))]
 
 
+def test_a_list_that_is_read_while_things_come_and_go_is_always_one(server, user):
+    """Of 300 reads every one is answered."""
+    from lemica.calibration import Sample
+    from lemica.calibration.store import Calibrations
+
+    Calibrations(user / "calibrations").save("more", make_graph(samples=(Sample("a cat", 1), Sample("a bird", 9))))
+    stop = threading.Event()
+
+    def change(name: str) -> None:
+        while not stop.is_set():
+            post(server, "merge", {"first": "measured", "second": "more", "name": name})
+            post(server, "delete", {"kind": "calibration", "name": name})
+
+    def look() -> set[int]:
+        return {get(server, "library").status for _ in range(150)}
+
+    changing = [threading.Thread(target=change, args=(name,)) for name in ("one", "two")]
+    for thread in changing:
+        thread.start()
+    try:
+        assert at_once(look, look) == [{200}, {200}]
+    finally:
+        stop.set()
+        for thread in changing:
+            thread.join()
+
+
 def test_what_one_server_changes_the_other_shows(server, second, user):
     assert post(second, "delete", {"kind": "schedule", "name": "mine"}).status == 200
     assert post(server, "delete", {"kind": "schedule", "name": "mine"}).status == 404

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from route_requests import ODD_NAMES, PACKAGED, files, get, make_graph, post, schedule, user_folder
+from route_requests import ODD_NAMES, PACKAGED, files, get, make_graph, post, schedule, upload, user_folder
 
 
 @pytest.fixture
@@ -278,3 +279,41 @@ def test_a_plan_for_a_calibrations_model_says_what_a_run_of_it_would(server, use
     assert (planned["origin"], planned["name"]) == ("predicted", "lora/6b3")
     assert post(server, "plan", request).json["name"] == "measured/6b3"
     assert post(server, "plan", {**request, "calibration": "nobody"}).status == 404
+
+
+NEWER = b'{"schema": 99, "name": "taken", "more": [1, 2, 3]}'
+
+
+@pytest.mark.parametrize("content", [NEWER, b"{", b""])
+@pytest.mark.parametrize("kind", ["schedule", "calibration"])
+def test_a_file_that_cannot_be_read_keeps_its_name(server, user, kind, content):
+    """A file of a newer version, or a broken one, that has the name of the file for ``taken``."""
+    from lemica.calibration.job_folder import folder_name
+    from lemica.schedules.store import file_name
+
+    calibrations(user).save("more", make_graph())
+    file = user / "schedules" / file_name("taken")
+    if kind == "calibration":
+        file = user / "calibrations" / f"{folder_name('taken')}.safetensors"
+    file.write_bytes(content)
+    before = files(user)
+    if kind == "schedule":
+        solved = {"calibration": "measured", "budget": 3}
+        changes = [
+            ("save", {**order, "name": "taken", "replace": replaces})
+            for order in ({"schedule": schedule()}, solved) for replaces in (False, True)
+        ]
+    else:
+        changes = [("merge", {"first": "measured", "second": "more", "name": "taken"})]
+    old = "mine" if kind == "schedule" else "measured"
+    for route, body in [*changes, ("rename", {"kind": kind, "old": old, "new": "taken"})]:
+        answer = post(server, route, body)
+        assert answer.status == 409 and file.name in answer.error
+    assert files(user) == before
+    if kind == "schedule":
+        content = json.dumps({"schema": 1, "name": "taken", **schedule()}).encode()
+        assert upload(server, "x.json", content).json["name"] == "taken (2)"
+    else:
+        make_graph(source={"name": "taken"}).save(user / "import")
+        assert upload(server, "x.safetensors", (user / "import").read_bytes()).json["name"] == "taken (2)"
+    assert before.items() <= files(user).items()
