@@ -7,10 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from comfy.model_patcher import ModelPatcher
-from comfy.sd import VAE
 from comfy_api.latest import io, ui
 
 from ..cache.blocks import stack_family
@@ -31,6 +30,10 @@ from .crew import hire
 from .library import calibrations, library
 from .report import load_network
 from .types import Calibrated, ErrorGraphType, as_image
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
 
 RULES = {
     "output": tuple(Rule("output", order) for order in SLOPES),
