@@ -72,7 +72,10 @@ def _misfit(diffusion_model: torch.nn.Module, family: StackFamily) -> str:
             return f"its {name} is no module"
     if not blocks:
         return "it has no blocks"
-    parameters = inspect.signature(blocks[0].forward).parameters.values()
+    method = getattr(blocks[0], family.method, None)
+    if method is None:
+        return f"its blocks have no {family.method}"
+    parameters = inspect.signature(method).parameters.values()
     if isinstance(family.tokens, str) and family.tokens not in [parameter.name for parameter in parameters]:
         return f"its blocks take no {family.tokens}"
     return ""
