@@ -7,15 +7,18 @@ import math
 import time
 from io import BytesIO
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import comfy.utils
 import latent_preview
 import torch
-from comfy.model_patcher import ModelPatcher
 from PIL import Image
 from server import PromptServer
 
 from ..calibration.job import Cell, Cost, Progress, duration
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 logger = logging.getLogger("LeMiCa")
 
