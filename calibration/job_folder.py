@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from ..schedules.atomic import remove_left, write_atomically
+from ..schedules.atomic import remove_left, write_atomically, write_changed
 from ..schedules.store import load_json
 from .sample import Sample
 from .segments import GraphError
@@ -72,11 +72,13 @@ class JobFolder:
         identity: what must be the same for measurements to belong together: model, sigmas, rules, longest skip,
             metric, sampler, cfg, size. Plain JSON values.
         edges: how many segments the calibration has.
+        name: what the user calls the calibration; written down for lists.
     """
 
     path: Path
     identity: Mapping[str, object]
     edges: int
+    name: str = ""
     _paths: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
     _lock: FileLock | None = field(default=None, init=False)
 
@@ -143,6 +145,18 @@ class JobFolder:
         self._paths.setdefault(key, {})[sample_id(sample, conds)] = error
         self._write(self.path / "paths.json", json.dumps(self._paths, sort_keys=True).encode())
 
+    def finish(self, about: Mapping[str, object]) -> None:
+        """Note what a job that came to its end has measured, see ``kept``."""
+        write_changed(self.path / "finished.json", json.dumps({"schema": SCHEMA, **about}).encode())
+
+    def path_errors(self) -> Mapping[str, Mapping[str, float]]:
+        """What is known of whole paths: their errors by the ids of samples.
+
+        Raises:
+            JobError: the file is broken.
+        """
+        return self._paths or self._read_paths()
+
     def _write(self, file: Path, content: bytes) -> None:
         """Write a file; a folder that somebody removed meanwhile is made anew, so that hours of a job are not lost."""
         if not (self.path / "job.json").exists():
@@ -154,7 +168,8 @@ class JobFolder:
         file = self.path / "job.json"
         identity = json.loads(json.dumps(self.identity, allow_nan=False))
         if not file.exists():
-            write_atomically(file, json.dumps({"schema": SCHEMA, "identity": identity}, indent=2, sort_keys=True).encode())
+            known = {"schema": SCHEMA, "name": self.name, "identity": identity}
+            write_atomically(file, json.dumps(known, indent=2, sort_keys=True).encode())
             return
         try:
             known = load_json(file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..calibration import OBJECTIVES
-from ..calibration.half_run import half_run
 from ..calibration.solutions import Options, solution, solutions
 from ..calibration.view import calibration_entry, calibration_view, curve_point, path_view, schedule_view
 from ..schedules import PRESETS, Rule, find_family, preset_budget
@@ -29,7 +28,7 @@ def show_library(query: Mapping[str, str]) -> dict[str, object]:
         "families": [{"key": key, "title": title} for key, title in titles.items()],
         "schedules": schedules,
         "calibrations": [calibration_entry(name, graph) for name, graph in graphs],
-        "jobs": half_run(calibrations().root, {calibrations().file(name).stem for name, _ in graphs}),
+        "jobs": calibrations().unfinished(),
         "problems": [*problems, *calibrations().problems()],
     }
 

@@ -131,10 +131,15 @@ class Library:
     def import_bytes(self, content: bytes, taken: Collection[str] = ()) -> Schedule:
         """Save the schedule that a JSON file's content holds, under its name or, where that is taken, a free one.
 
-        ``taken``: names that are not to be used besides those of the schedules. Raises ScheduleError, OSError.
+        One that is there, under whatever name, is not saved again: it is what comes back. ``taken``: names that are not to
+        be used besides those of the schedules. Raises ScheduleError, OSError.
         """
         schedule = Schedule.from_json(parse_json(content))
-        names = {*taken, *(known.name for known in self.schedules())}
+        there = self.schedules()
+        alike = [known for known in there if replace(known, name=schedule.name) == schedule]
+        if alike:
+            return next((known for known in alike if known.name == schedule.name), alike[0])
+        names = {*taken, *(known.name for known in there)}
         schedule = replace(schedule, name=free_name(schedule.name, names))
         self.save(schedule)
         return schedule

@@ -38,6 +38,8 @@ TELL = 5000
 BODIES: dict[str, dict[str, object]] = {
     "plan": {"family": "lemica-demo", "steps": 6, "sigmas": None, "preset": "medium", "budget": 3, "schedule": "auto",
              "rule": "as scheduled"},
+    "kept": {"name": "measured", "tries": 1, "seed": 1, "seeds": 1, "connected": 1, "prompts": ["a cat"], "steps": 6,
+             "longest": 0, "mode": "exact", "rules": "output", "metric": "l1", "setup": {"sampler": "euler"}},
     "cost": {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "standard", "rules": "output"},
     "solve": {"calibration": "measured", "budget": 3, "rule": None, "objective": "minimax", "tail": True, "fixed": [1],
               "reused": [3], "curve": True},

@@ -91,4 +91,19 @@ def test_half_run_calibrations_are_counted(tmp_path):
     for name in ("done-1", "half-2"):
         (tmp_path / name / "job.json").write_text("{}")
     save_file({"other": np.zeros(1)}, tmp_path / "half-2" / "sample-b.safetensors")
-    assert half_run(tmp_path, {"done-1"}) == [{"name": "half-2", "samples": 2, "replays": 2}]
+    assert half_run(tmp_path, {"done-1"}) == [{"folder": "half-2", "name": "half-2", "samples": 2, "replays": 2}]
+
+
+def test_a_half_run_calibration_has_the_name_that_the_user_gave_it(tmp_path):
+    """Unless the folder has another name since, or what it tells is none."""
+    from lemica.calibration.job_folder import JobFolder, folder_name
+
+    for name in ("Test 1", "test-1"):
+        job = JobFolder(tmp_path / folder_name(name), {}, 3, name)
+        job.open(), job.close()
+    assert sorted(job["name"] for job in half_run(tmp_path, ())) == ["Test 1", "test-1"]
+    assert len({job["folder"] for job in half_run(tmp_path, ())}) == 2
+    folder = tmp_path / folder_name("Test 1")
+    for content in ("{", "[]", '{"name": 3}', '{"name": "\\ud800"}', '{"name": "other"}', "{}"):
+        (folder / "job.json").write_text(content)
+        assert [job["name"] for job in half_run(tmp_path, ())] == ["test-1", "test-1"], content

@@ -48,7 +48,7 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
         "name": "measured", "family": "lemica-demo", "steps": 6, "mode": "exact", "metric": "l1",
         "rules": ["output hold"], "samples": 2, "longest": 6,
     }]
-    assert shown["jobs"] == [{"name": "half-12345678", "samples": 1, "replays": 0}]
+    assert shown["jobs"] == [{"folder": "half-12345678", "name": "half", "samples": 1, "replays": 0}]
     assert [line.partition(":")[0] for line in shown["problems"]] == ["broken.json", "broken.safetensors"]
 
 
