@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 CASES = 120
 PARSERS = [
     "schedule file", "graph file", "job folder", "node texts", "GET library", "GET jobs", "GET calibration", "GET export",
-    "POST plan", "POST cost", "POST solve", "POST save", "POST rename", "POST delete", "POST merge", "POST import",
+    "POST plan", "POST cost", "POST kept", "POST solve", "POST save", "POST rename", "POST delete", "POST merge", "POST import",
 ]
 
 

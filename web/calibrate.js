@@ -70,10 +70,18 @@ function addCalibration(node) {
     else if (name && !isActive(state)) open(name)
   }
 
+  /** A change of the workflow like any other: the page keeps it over a reload. */
+  function remember(name) {
+    if (node.properties.lemica_calibration === name) return
+    app.canvas.emitBeforeChange()
+    node.properties.lemica_calibration = name
+    app.canvas.emitAfterChange()
+  }
+
   function tell(event) {
     state = reduce(state, event)
     view.showProgress(state)
-    node.properties.lemica_calibration = state.name
+    remember(state.name)
     if (state.phase === 'done') open(state.name)
   }
 
