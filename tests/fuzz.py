@@ -53,6 +53,8 @@ BODIES: dict[str, dict[str, object]] = {
     "plan": {"family": "lemica-demo", "steps": 6, "sigmas": None, "preset": "medium", "budget": 3, "schedule": "auto",
              "rule": "as scheduled"},
     "cost": {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "standard", "rules": "output"},
+    "kept": {"name": "measured", "tries": 1, "seed": 1, "seeds": 1, "connected": 1, "prompts": ["a cat"], "steps": 6,
+             "longest": 0, "mode": "exact", "rules": "output", "metric": "l1", "setup": {"sampler": "euler"}},
     "solve": {"calibration": "measured", "budget": 3, "rule": None, "objective": "minimax", "tail": True, "fixed": [1],
               "reused": [3], "curve": True},
     "save": {"name": "new", "schedule": {}, "replace": True},
@@ -105,7 +107,8 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
     from lemica.calibration import Sample
     from lemica.calibration.graph import ErrorGraph
     from lemica.calibration.half_run import half_run
-    from lemica.calibration.job_folder import JobFolder
+    from lemica.calibration.job_folder import JobFolder, folder_name
+    from lemica.calibration.kept import Wanted, kept_of
     from lemica.calibration.regrid import regrid
     from lemica.calibration.solutions import solutions
     from lemica.calibration.store import Calibrations
@@ -140,8 +143,9 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
                 path.unlink(missing_ok=True)
 
     def read_job(draw: Random) -> None:
-        identity, sample = {"family": "x"}, Sample("a cat", 1)
-        job = JobFolder(folder / "job", identity, 3)
+        identity = {"sigmas": [1.0, 0.75, 0.5, 0.25, 0.0], "longest": 2, "metric": "l1", "rules": ["output hold"], "setup": {}}
+        sample, rules = Sample("a cat", 1), (Rule("output", "hold"),)
+        job = JobFolder(folder / folder_name("job"), identity, 3, "job")
         try:
             job.path.mkdir(parents=True)
             known = {"schema": 1, "identity": identity}
@@ -150,7 +154,10 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
             if draw.random() < 0.3:
                 (job.path / "paths.json").write_bytes(cases.as_json(draw, {"0,2|output hold": {"0123": 0.5}}))
             (job.path / f"sample-{draw.randrange(3)}.safetensors").write_bytes(cases.sample_file(draw, 3))
-            half_run(folder, set())
+            if draw.random() < 0.3:
+                about = {"schema": 1, "mode": "exact", "tries": 1, "samples": [[1, "a cat"]]}
+                (job.path / "finished.json").write_bytes(cases.as_json(draw, about))
+            half_run(folder, set()), kept_of(folder, "job", Wanted("exact", rules, 1, [(1, None)], {"steps": 4}))
             job.open()
             job.load_all(), job.load(sample, "0123"), job.path_error("0,2|output hold", sample, "0123")
         finally:

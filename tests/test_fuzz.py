@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 CASES = 120
 PARSERS = [
     "schedule file", "graph file", "job folder", "node texts", "files that change", "request headers",
-    "GET library", "GET jobs", "GET calibration", "GET export",
-    "POST plan", "POST cost", "POST solve", "POST save", "POST undo", "POST rename", "POST delete", "POST merge", "POST import",
+    "GET library", "GET jobs", "GET calibration", "GET export", "POST plan", "POST cost", "POST kept", "POST solve",
+    "POST save", "POST undo", "POST rename", "POST delete", "POST merge", "POST import",
 ]
 
 

@@ -51,7 +51,7 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
         "rules": ["output hold"], "samples": 2, "longest": 6, "file": "wan_tiny.safetensors", "patches": "",
         "imported": False,
     }]
-    assert shown["jobs"] == [{"name": "half-12345678", "samples": 1, "replays": 0}]
+    assert shown["jobs"] == [{"folder": "half-12345678", "name": "half", "samples": 1, "replays": 0}]
     assert [line.partition(":")[0] for line in shown["problems"]] == [
         "broken.json", "broken.safetensors", "half-12345678/sample-1.safetensors",
     ]
