@@ -151,7 +151,8 @@ class Calibrations:
         """Save the error graph that an open file holds; returns its name.
 
         That is the name it was saved under, or else the one of ``label``, its file's name; where that is taken, a free
-        one. A calibration that is there, under whatever name, is not saved again: that name comes back. ``taken``: names that are not to be used besides those of the calibrations. Raises GraphError, OSError.
+        one. A calibration that is there, under whatever name, is not saved again: that name comes back. ``taken``: names
+        that are not to be used besides those of the calibrations. Raises GraphError, OSError.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.root, prefix=IMPORT) as folder:
@@ -183,7 +184,8 @@ class Calibrations:
             CalibrationTakenError: it is being measured.
         """
         if folder not in {job["folder"] for job in self.unfinished()[0]}:
-            raise UnknownCalibrationError(f"There is no unfinished calibration {folder[:MAX_NAME]!r}: it may be deleted already.")
+            named = folder[:MAX_NAME]
+            raise UnknownCalibrationError(f"There is no unfinished calibration {named!r}: it may be deleted already.")
         _check_idle(self.root / folder, folder, "delete")
         self._remove_left()
         # Gone at once, whatever becomes of the files.

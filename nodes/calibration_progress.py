@@ -47,8 +47,9 @@ def running() -> list[dict[str, object]]:
 class Broadcast:
     """Tells the log, the page and the progress bar of one calibration.
 
-    An event has the ``node``, the ``name`` of the calibration, its ``folder`` and its ``state``. *estimate* comes before the start and
-    again when the first full run was timed, with ``steps``, ``full_runs``, ``seconds`` (None at first) and ``text``.
+    An event has the ``node``, the ``name`` of the calibration, its ``folder`` and its ``state``. *estimate* comes before
+    the start and again when the first full run was timed, with ``steps``, ``full_runs``, ``seconds`` (None at first) and
+    ``text``.
     *running* has ``stage``, ``done`` and ``total`` in steps, and ``seconds_left``. Both have ``grid``, the steps of a
     run and of its longest segment. *done* ends it, or *stopped* where it failed or was interrupted. At most once a
     second, and at its end, an event has ``cells`` besides: what was replayed since the last ones, [start, end, error,

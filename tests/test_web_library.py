@@ -79,7 +79,8 @@ def found(page, content, tmp_path_factory) -> dict:
         (folder / name).write_bytes(data)
     chosen = ["from a friend.json", "broken.json", "notes.txt", "half.safetensors", "night.safetensors"]
     return drive(
-        "library.mjs", page.url, packaged=PACKAGED, node=NODE, shots=SHOTS, last="night", jobs=[folder_name(name) for name in JOBS],
+        "library.mjs", page.url, packaged=PACKAGED, node=NODE, shots=SHOTS, last="night",
+        jobs=[folder_name(name) for name in JOBS],
         files=[folder / name for name in chosen], dropped=[folder / "dropped.json", folder / "workflow.json"],
     )
 
@@ -147,7 +148,8 @@ def test_a_calibration_is_shown_and_merged(page, found):
 
 def test_files_are_imported_and_each_broken_one_is_named_with_its_error(page, found):
     imported = found["imported"]
-    assert imported["said"] == ["Imported the schedule theirs.", "The calibration night is there already, with the same content."]
+    there = "The calibration night is there already, with the same content."
+    assert imported["said"] == ["Imported the schedule theirs.", there]
     broken, notes, half = imported["failed"]
     assert broken.startswith("broken.json: ") and "not valid JSON" in broken
     assert notes.startswith("notes.txt: ") and "(.json) or a calibration (.safetensors)" in notes
