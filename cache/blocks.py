@@ -17,6 +17,7 @@ import torch
 
 from .calls import BlockCall
 from .families import FAMILIES, StackFamily
+from .host import blocks_amiss
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -44,13 +45,16 @@ def _plain_class(model: torch.nn.Module) -> type[torch.nn.Module]:
 
 
 def look_up(model: ModelPatcher) -> tuple[StackFamily | None, str]:
-    """The entry for the loaded diffusion model and, where there is one that does not fit it, what is amiss."""
+    """The entry for the loaded diffusion model and, where there is one that cannot be used, why not."""
     diffusion_model = model.get_model_object("diffusion_model")
     family = FAMILIES.get(_plain_class(diffusion_model).__name__)
     if family is None:
         return None, ""
-    amiss = _misfit(diffusion_model, family)
-    return (None if amiss else family), amiss
+    if amiss := _misfit(diffusion_model, family):
+        return None, f"this model is not the one that is known: {amiss}"
+    if amiss := blocks_amiss():
+        return None, f"this ComfyUI is not one that is known: {amiss}"
+    return family, ""
 
 
 def _misfit(diffusion_model: torch.nn.Module, family: StackFamily) -> str:
@@ -68,7 +72,10 @@ def _misfit(diffusion_model: torch.nn.Module, family: StackFamily) -> str:
             return f"its {name} is no module"
     if not blocks:
         return "it has no blocks"
-    parameters = inspect.signature(blocks[0].forward).parameters.values()
+    method = getattr(blocks[0], family.method, None)
+    if method is None:
+        return f"its blocks have no {family.method}"
+    parameters = inspect.signature(method).parameters.values()
     if isinstance(family.tokens, str) and family.tokens not in [parameter.name for parameter in parameters]:
         return f"its blocks take no {family.tokens}"
     return ""

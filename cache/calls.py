@@ -71,9 +71,20 @@ class ComputedCall(BlockCall):
         self._residuals: list[torch.Tensor] = []
 
     def _rearrange(self, lists: list[dict[str, Callable]]) -> None:
-        _twin_at(lists[0], 0).register_forward_pre_hook(self._enter, with_kwargs=True)
+        first = _twin_at(lists[0], 0)
+        if self._family.method == "forward":
+            first.register_forward_pre_hook(self._enter, with_kwargs=True)
+        else:  # hooks are for calls of the module itself
+            first.__dict__[self._family.method] = self._entering(first, getattr(first, self._family.method))
         if not self._family.heads:
             _twin_at(lists[-1], -1).register_forward_hook(self._leave)
+
+    def _entering(self, block: torch.nn.Module, method: Callable) -> Callable:
+        def enter(*args, **kwargs) -> torch.Tensor:
+            self._enter(block, args, kwargs)
+            return method(*args, **kwargs)
+
+        return enter
 
     def _enter(self, block: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         """The tokens reach the first block."""

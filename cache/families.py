@@ -8,6 +8,8 @@ the noise that come before the main lists count as embedders and run at every st
 No entry, so output rules alone, have:
 
 - UNets (SD 1.5, SDXL, SVD) and Stable Cascade: they are no stack, their levels feed each other across.
+- MiniMaxMusic3DiT: a long piece passes its blocks window by window in one evaluation.
+- Trellis2: its tokens are sparse and it holds several models.
 - GeneralDIT (Cosmos 1): its tokens carry the batch in their last place but one, and its blocks are a dict.
 - CausalWanModel and HiDreamO1Transformer: they keep keys and values that every call must add to or read.
 - PixDiT_T2I, PidNet: two stacks of different tokens with a modulation between.
@@ -36,6 +38,7 @@ class StackFamily:
         part: which part of a longer sequence the tokens are at one of the two places: text goes before the image or
             after it, reference tokens are cut off before the head.
         streams: how many token tensors the argument holds, each with a residual of its own.
+        method: of the first block that is called with the tokens.
     """
 
     diffusion_model: str
@@ -44,6 +47,7 @@ class StackFamily:
     heads: tuple[str, ...]
     part: Literal["all", "first", "last"] = "all"
     streams: int = 1
+    method: str = "forward"
 
 
 _DOUBLE_SINGLE = ("double_blocks", "single_blocks")
@@ -60,6 +64,7 @@ FAMILIES = {
         StackFamily("SCAILWanModel", ("blocks",), 0, ("head",)),
         StackFamily("SCAIL2WanModel", ("blocks",), 0, ("head",)),
         StackFamily("AnimateWanModel", ("blocks",), 0, ("head",)),
+        StackFamily("WanAnimate2Model", ("blocks",), 0, ("head",), method="forward_gen"),
         StackFamily("WanDancerModel", ("blocks",), 0, ("head", "head_global")),
         # FLUX.1, FLUX.2, LongCat-Image and what is built like them
         StackFamily("Flux", _DOUBLE_SINGLE, "img", ("final_layer",)),

@@ -10,8 +10,6 @@ from uuid import UUID
 
 import numpy as np
 import torch
-from comfy.conds import CONDRegular
-from comfy.context_windows import IndexListContextWindow
 
 KEY = "lemica"
 """Key of this pack's wrappers, and of the SamplingRun in a run's transformer options."""
@@ -22,6 +20,9 @@ LEFT_OUT = frozenset({
 """Keys of this pack's, and of ComfyUI's for the step, for the device, and for the conds that share an evaluation."""
 
 PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, UUID, torch.dtype, torch.device})
+
+TELLING = ("cond", "index_list")
+"""What tells objects of one type apart: a cond's value, the frames of a context window."""
 
 DEEPEST = 16
 """Containers that lie deeper, as in one that holds itself, go by their type."""
@@ -53,10 +54,9 @@ def fingerprint(value: object, depth: int = 0) -> Hashable:
         return type(value.__self__), fingerprint(value.__func__, depth)
     if isinstance(value, partial):
         return partial, fingerprint((value.func, value.args, value.keywords), depth)
-    if isinstance(value, CONDRegular):
-        return kind, fingerprint(value.cond, depth)
-    if isinstance(value, IndexListContextWindow):
-        return kind, tuple(value.index_list)
+    for told in TELLING:
+        if (part := getattr(value, told, None)) is not None:
+            return kind, fingerprint(part, depth)
     if isinstance(value, (set, frozenset)):
         return frozenset([fingerprint(item, depth) for item in value])
     if isinstance(value, (int, float, str, bytes, np.generic, Enum)):

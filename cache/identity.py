@@ -95,7 +95,8 @@ def _some_values(tensor: torch.Tensor) -> str:
 
 def _source_file(model: ModelPatcher) -> str | None:
     """The name of the file that a core loader read the patcher from."""
-    if model.cached_patcher_init is None:
+    init = getattr(model, "cached_patcher_init", None)  # ComfyUI's own, to load the model once more
+    if init is None:
         return None
-    paths = (argument for argument in model.cached_patcher_init[1] if isinstance(argument, str))
+    paths = (argument for argument in init[1] if isinstance(argument, str))
     return next((PurePath(path).name for path in paths), None)

@@ -132,6 +132,17 @@ class SamplingRun:
         if call.sigma > 0.0:
             self.call, self.action = call, self.actions[call.step]
 
+    def compute_call(self, why: str) -> None:
+        """Compute the present call after all: it must reuse nothing, and nothing of it is kept."""
+        self.remark(why)
+        self.note_computed()
+        self.call = None
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether what the model is evaluated on can be told to a step and to a batch of conds."""
+        return self.call is not None and self._slot is not None
+
     def end(self, x: torch.Tensor) -> None:
         """The sampler has made its last call, and gives the latent ``x``; on CUDA this waits for what it read late."""
         self._stopwatch.mark()
@@ -172,7 +183,7 @@ class SamplingRun:
             options: the model options of this batch.
         """
         if self.call is None:
-            self._ran[-1] = True
+            self.note_computed()
             return compute()
         active = active_conds(conds, self.call.sigma)
         self._conds = conds
@@ -313,7 +324,7 @@ class SamplingRun:
 
     def note_computed(self) -> None:
         """The present call runs the model."""
-        self._ran[-1] = True
+        self._ran[-1:] = [True]
         if self.call is not None:
             self._computed_steps.add(self.call.step)
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from comfy.patcher_extension import WrappersMP
 
 from ..schedules import Rule, Schedule, ScheduleError
-from .blocks import CALL_KEY, look_up, patch_stack, stack_family
+from .blocks import CALL_KEY, look_up, patch_stack
 from .calls import ComputedCall, SkippingCall
 from .families import StackFamily
 from .fingerprint import KEY
@@ -67,13 +66,13 @@ class ScheduledRuns:
     Args:
         choose: gives the schedule; raises ScheduleError where none fits.
         cache_device: one of CACHE_DEVICES.
-        has_stack: whether residual rules work on this model; without, they are run on the output.
+        no_stack: why residual rules run on the output, if they have to.
         on_step: is told every call of the sampler.
     """
 
     choose: Choose
     cache_device: str
-    has_stack: bool
+    no_stack: str
     on_step: OnStep | None = None
 
     def __call__(self, sigmas: Sequence[float], transformer_options: dict) -> SamplingRun:
@@ -86,9 +85,9 @@ class ScheduledRuns:
                 schedule, note = self.choose(sigmas)
             except ScheduleError as error:
                 schedule, note = every_step(sigmas, str(error))
-        if not self.has_stack and any(rule.target == "residual" for rule in schedule.rules):
+        if self.no_stack and any(rule.target == "residual" for rule in schedule.rules):
             schedule = on_output(schedule)
-            note = "; ".join(filter(None, [note, "rules run on the output, this model's block stack is not known"]))
+            note = "; ".join(filter(None, [note, f"rules run on the output, {self.no_stack}"]))
         return SamplingRun(
             schedule, sigmas, Placement(self.cache_device), observe=self._observer(schedule), note=note
         )
@@ -128,7 +127,7 @@ class CacheWrappers:
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         options = executor.class_obj.model_options["transformer_options"]
         run = self.make_run(sigmas.tolist(), options)
-        _take_places(options["wrappers"])
+        _take_places(options.get("wrappers", {}))
         options[KEY] = run
         finished = False
         try:
@@ -156,41 +155,49 @@ class CacheWrappers:
         return samples
 
     def predict_noise(
-        self, executor: WrapperExecutor, x: torch.Tensor, timestep: torch.Tensor, model_options: dict, seed: int | None
+        self, executor: WrapperExecutor, x: torch.Tensor, timestep: torch.Tensor, model_options: dict, *args, **kwargs
     ) -> torch.Tensor:
         """One call of the sampler, however its conds are batched."""
         run = _run_of(model_options)
         if run is not None:
             options = model_options["transformer_options"]
             run.begin_call(x, timestep, next((why for key, why in STATEFUL.items() if key in options), ""))
-        return executor(x, timestep, model_options, seed)
+        return executor(x, timestep, model_options, *args, **kwargs)
 
     def calc_cond_batch(
         self, executor: WrapperExecutor, model, conds: list, x: torch.Tensor, timestep: torch.Tensor,
-        model_options: dict,
+        model_options: dict, *args, **kwargs,
     ) -> list[torch.Tensor]:
         """One batch of conds within a call: computed, or reused by an output rule."""
         run = _run_of(model_options)
+
+        def compute() -> list[torch.Tensor]:
+            return executor(model, conds, x, timestep, model_options, *args, **kwargs)
+
         if run is None:
-            return executor(model, conds, x, timestep, model_options)
-        return run.cond_batch(
-            lambda: executor(model, conds, x, timestep, model_options), model, conds, x, model_options
-        )
+            return compute()
+        if run.call is not None and not all("uuid" in cond for some in conds for cond in some or ()):
+            run.compute_call("computing every step: the conds have no uuid to tell them by")
+        return run.cond_batch(compute, model, conds, x, model_options)
 
     def apply_model(
         self, executor: WrapperExecutor, x: torch.Tensor, t: torch.Tensor, c_concat, c_crossattn, control,
-        transformer_options: dict, **kwargs,
+        transformer_options: dict, *args, **kwargs,
     ) -> torch.Tensor:
         """One evaluation of the model: whole, or with its block stack skipped by a residual rule."""
         run: SamplingRun | None = transformer_options.get(KEY)
         uuids = transformer_options.get("uuids")
-        if run is None or uuids is None:
-            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+        if run is None:
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, *args, **kwargs)
+        if uuids is None:
+            _give_up_residuals(run, "the model is run on conds that are not told (transformer option uuids)")
+            run.note_model_calls(1)
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, *args, **kwargs)
         patches = transformer_options.get("patches", {})
         for why in (why for kind, why in SPANNING_PATCHES.items() if patches.get(kind)):
             _give_up_residuals(run, why)
         call = None
-        if self.family is not None and (run.wants_residuals or run.reuses_residuals):
+        if self.family is not None and run.in_batch and (run.wants_residuals or run.reuses_residuals):
             names = run.name_chunks(
                 transformer_options.get("cond_or_uncond", [0] * len(uuids)), uuids, transformer_options
             )
@@ -199,7 +206,7 @@ class CacheWrappers:
                 skipping = SkippingCall(run, self.family, names, latent_shape)
                 options = transformer_options | {CALL_KEY: skipping} | skipping.options
                 with _uncompiled(executor.class_obj, run):
-                    denoised = executor(x, t, c_concat, c_crossattn, None, options, **kwargs)
+                    denoised = executor(x, t, c_concat, c_crossattn, None, options, *args, **kwargs)
                 if skipping.complete:
                     return denoised
                 _give_up_residuals(run, "the residual does not fit the tokens that the head is given")
@@ -209,7 +216,7 @@ class CacheWrappers:
         run.note_computed()
         run.note_model_calls(len(uuids))
         with nullcontext() if call is None else _uncompiled(executor.class_obj, run):
-            denoised = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+            denoised = executor(x, t, c_concat, c_crossattn, control, transformer_options, *args, **kwargs)
         if call is not None and not call.keep():
             _give_up_residuals(run, "the tokens do not pass the model's blocks as known")
         return denoised
@@ -246,7 +253,11 @@ def _take_places(wrappers: dict[str, dict[str, list]]) -> None:
     So a reused step skips them. Only around the model itself they go inside: a compiled model is put there by such a
     wrapper, and one that splits a batch leads to several evaluations.
     """
+    from comfy.patcher_extension import WrappersMP
+
     for kind in (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL):
+        if KEY not in wrappers.get(kind, {}):
+            continue
         own = {KEY: wrappers[kind][KEY]}
         others = {key: value for key, value in wrappers[kind].items() if key != KEY}
         wrappers[kind] = others | own if kind == WrappersMP.APPLY_MODEL else own | others
@@ -258,12 +269,14 @@ def ignore(report: RunReport) -> None:
 
 def attach(model: ModelPatcher, make_run: MakeRun, on_report: Callable[[RunReport], None] = ignore) -> ModelPatcher:
     """A clone of ``model`` whose sampling runs are made by ``make_run``; ``model`` itself stays as it is."""
+    from comfy.patcher_extension import WrappersMP  # where host.check has seen that there is one
+
     model = model.clone()
     family, amiss = look_up(model)
     if family is not None:
         patch_stack(model)
     elif amiss:
-        logger.warning("Residual rules run on the output, this model is not the one that is known: %s.", amiss)
+        logger.warning("Residual rules run on the output, %s.", amiss)
     wrappers = CacheWrappers(make_run, family, on_report)
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, wrappers.outer_sample),
@@ -292,5 +305,7 @@ def install(
         logger.info(run.line())
         on_report(run)
 
-    runs = ScheduledRuns(choose, cache_device, stack_family(model) is not None, on_step)
+    family, amiss = look_up(model)
+    no_stack = "" if family is not None else amiss or "this model's block stack is not known"
+    runs = ScheduledRuns(choose, cache_device, no_stack, on_step)
     return attach(model, runs, report)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from .job_folder import MAX_BYTES
+from ..schedules import ScheduleError
+from ..schedules.schedule import check_name
+from ..schedules.store import load_json
+from .job_folder import MAX_BYTES, folder_name
 from .segments import GraphError
 from .tensor_file import read_tensors
+
+DIGEST = re.compile("-[0-9a-f]{8}$")
+"""What a folder's name has besides the words of the calibration's."""
 
 
 def half_run(root: Path, finished: Collection[str]) -> tuple[list[dict[str, object]], list[str]]:
     """The folders of jobs in ``root``, but those named in ``finished``, with how many samples and replays they hold.
 
-    Then what is wrong with files of samples, which count as samples without replays, a line each.
+    ``name``: what the user calls the calibration, where the folder tells, or else what its own name keeps of that. Then
+    what is wrong with files of samples, which count as samples without replays, a line each.
     """
     jobs: list[dict[str, object]] = []
     problems: list[str] = []
@@ -31,8 +39,20 @@ def half_run(root: Path, finished: Collection[str]) -> tuple[list[dict[str, obje
                     counts.append(0)
                     reason = f"it cannot be read, {error.strerror}." if isinstance(error, OSError) else str(error)
                     problems.append(f"{folder.name}/{file.name}: {reason}")
-            jobs.append({"name": folder.name, "samples": len(counts), "replays": sum(counts)})
+            about = {"folder": folder.name, "name": _name_of(folder), "samples": len(counts), "replays": sum(counts)}
+            jobs.append(about)
     return jobs, problems
+
+
+def _name_of(folder: Path) -> str:
+    try:
+        known = load_json(folder / "job.json")
+        name = known.get("name") if isinstance(known, dict) else None
+        check_name(name, "name")
+    except (ScheduleError, OSError):
+        name = ""
+    # A calibration that was renamed has taken its folder along.
+    return name if folder_name(name) == folder.name else DIGEST.sub("", folder.name)
 
 
 def _replays(file: Path) -> int:

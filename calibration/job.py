@@ -126,7 +126,7 @@ class Job:
         self._wanted = replayed_edges(
             self._segments, self._steps, settings.rules, settings.mode, tails=not self._latent_metric
         )
-        self.folder = JobFolder(root / folder_name(name), self._identity(), len(self._segments))
+        self.folder = JobFolder(root / folder_name(name), self._identity(), len(self._segments), name)
         self._others = others
         self._on_progress, self._on_preview = on_progress, on_preview
         self._done = 0
@@ -161,6 +161,8 @@ class Job:
         try:
             graph = self._graph(self._measure_all())
             outcomes = {budget: self._decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
+            samples = [[sampling.sample.seed, sampling.sample.prompt] for sampling in self._judged]
+            self.folder.finish({"mode": self.settings.mode, "tries": self.settings.tries, "samples": samples})
             return Result(graph, outcomes, self._computed() - before)
         finally:
             self.folder.close()

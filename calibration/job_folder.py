@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.numpy import save as to_bytes
 
-from ..schedules.atomic import remove_left, write_atomically
+from ..schedules.atomic import remove_left, write_atomically, write_changed
 from ..schedules.store import load_json
 from .sample import Sample
 from .segments import GraphError
@@ -73,11 +73,13 @@ class JobFolder:
             metric, sampler, cfg, size. Plain JSON values. Where ``patches``, the model's, is None here or missing in an
             older folder, it may be anything.
         edges: how many segments the calibration has.
+        name: what the user calls the calibration; written down for lists.
     """
 
     path: Path
     identity: Mapping[str, object]
     edges: int
+    name: str = ""
     # Whether what is in the folder may be of other patches than the identity names.
     unknown_patches: bool = field(default=False, init=False)
     _paths: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
@@ -146,6 +148,18 @@ class JobFolder:
         self._paths.setdefault(key, {})[sample_id(sample, conds)] = error
         self._write(self.path / "paths.json", json.dumps(self._paths, sort_keys=True).encode())
 
+    def finish(self, about: Mapping[str, object]) -> None:
+        """Note what a job that came to its end has measured, see ``kept``."""
+        write_changed(self.path / "finished.json", json.dumps({"schema": SCHEMA, **about}).encode())
+
+    def path_errors(self) -> Mapping[str, Mapping[str, float]]:
+        """What is known of whole paths: their errors by the ids of samples.
+
+        Raises:
+            JobError: the file is broken.
+        """
+        return self._paths or self._read_paths()
+
     def _write(self, file: Path, content: bytes) -> None:
         """Write a file; a folder that somebody removed meanwhile is made anew, so that hours of a job are not lost."""
         if not (self.path / "job.json").exists():
@@ -157,7 +171,8 @@ class JobFolder:
         file = self.path / "job.json"
         identity = json.loads(json.dumps(self.identity, allow_nan=False))
         if not file.exists():
-            write_atomically(file, json.dumps({"schema": SCHEMA, "identity": identity}, indent=2, sort_keys=True).encode())
+            known = {"schema": SCHEMA, "name": self.name, "identity": identity}
+            write_atomically(file, json.dumps(known, indent=2, sort_keys=True).encode())
             return
         try:
             known = load_json(file)

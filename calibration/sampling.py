@@ -5,17 +5,21 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import torch
-from comfy.model_patcher import ModelPatcher
 
+from ..cache.host import check
 from ..cache.report import RunReport
 from ..cache.run import SamplingRun
 from ..cache.wrapper import attach
 from .sample import Sample
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 MOST_LANES = 32
 LANE_ELEMENTS = 1 << 20
@@ -26,9 +30,13 @@ Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
 
 
 class AttachedModel:
-    """A model with the cache's wrappers on a clone; samplings share it, so that going from one to the next loads nothing."""
+    """A model with the cache's wrappers on a clone; samplings share it, so that going from one to the next loads nothing.
+
+    HostError where this ComfyUI is not one that the pack knows.
+    """
 
     def __init__(self, model: ModelPatcher) -> None:
+        check(model)
         self.patcher: ModelPatcher = attach(model, self._make_run, self._keep_report)
         self.new_run: Callable[[Sequence[float]], SamplingRun] | None = None
         self.report: RunReport | None = None

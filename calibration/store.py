@@ -21,6 +21,8 @@ from ..schedules.folder import Folder, Stamp
 from ..schedules.schedule import MAX_NAME, check_name
 from ..schedules.store import free_name, taken_file, unknown
 from .graph import ErrorGraph
+from .graph_file import content_of
+from .half_run import half_run
 from .job_folder import folder_name
 from .segments import GraphError
 
@@ -28,8 +30,8 @@ logger = logging.getLogger("LeMiCa")
 
 SUFFIX = ".safetensors"
 
-IMPORT = ".import-"
-"""How the folder of a file that is being imported begins."""
+IMPORT, DELETED = ".import-", ".deleted-"
+"""How the folders of what is being imported, and of what is being deleted, begin."""
 
 
 class UnknownCalibrationError(GraphError):
@@ -133,7 +135,7 @@ class Calibrations:
         folder, target = self.root / folder_name(old), self.root / folder_name(new)
         moves = folder.is_dir() and not folder.is_symlink() and not os.path.lexists(target)
         if moves:
-            _check_idle(folder, old)
+            _check_idle(folder, old, "rename")
         self.save(new, graph)
         if moves:
             folder.rename(target)
@@ -149,7 +151,8 @@ class Calibrations:
         """Save the error graph that an open file holds; returns its name.
 
         That is the name it was saved under, or else the one of ``label``, its file's name; where that is taken, a free
-        one. ``taken``: names that are not to be used besides those of the calibrations. Raises GraphError, OSError.
+        one. A calibration that is there, under whatever name, is not saved again: that name comes back. ``taken``: names
+        that are not to be used besides those of the calibrations. Raises GraphError, OSError.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.root, prefix=IMPORT) as folder:
@@ -160,14 +163,39 @@ class Calibrations:
                 graph = ErrorGraph.load(path)
             except GraphError as error:
                 raise GraphError(str(error).removeprefix(f"{path.name}: ")) from None
-        name = free_name(_name_of(graph, PurePath(label).stem), {*taken, *self.names()}, self.check_file)
-        self.save(name, replace(graph, source={**graph.source, "imported": True}))
+        graph = replace(graph, source={**graph.source, "imported": True})
+        name = _name_of(graph, PurePath(label).stem)
+        alike = [known for known, there in self.all() if _same(there, graph)]
+        if alike:
+            return name if name in alike else alike[0]
+        name = free_name(name, {*taken, *self.names()}, self.check_file)
+        self.save(name, graph)
         return name
 
+    def unfinished(self) -> tuple[list[dict[str, object]], list[str]]:
+        """What jobs have measured of calibrations that are not finished, and what is wrong with it; see ``half_run``."""
+        return half_run(self.root, {path.stem for _, _, path in self.contents()[0]})
+
+    def delete_unfinished(self, folder: str) -> None:
+        """Remove all that a job has measured; ``folder``: one that ``unfinished`` lists.
+
+        Raises:
+            UnknownCalibrationError: there is none of this name, or its calibration is finished.
+            CalibrationTakenError: it is being measured.
+        """
+        if folder not in {job["folder"] for job in self.unfinished()[0]}:
+            named = folder[:MAX_NAME]
+            raise UnknownCalibrationError(f"There is no unfinished calibration {named!r}: it may be deleted already.")
+        _check_idle(self.root / folder, folder, "delete")
+        self._remove_left()
+        # Gone at once, whatever becomes of the files.
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=DELETED, ignore_cleanup_errors=True) as doomed:
+            (self.root / folder).rename(Path(doomed) / folder)
+
     def _remove_left(self) -> None:
-        """Remove what processes that were killed left: files that were being written, and imports."""
+        """Remove what processes that were killed left: files that were being written, imports, what was being deleted."""
         remove_left(self.root)
-        for folder in self.root.glob(f"{IMPORT}*"):
+        for folder in (*self.root.glob(f"{IMPORT}*"), *self.root.glob(f"{DELETED}*")):
             with suppress(OSError):
                 if time.time() - folder.lstat().st_mtime >= LEFT_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -187,13 +215,21 @@ class Calibrations:
         raise UnknownCalibrationError(unknown("calibration", name, known, "run Calibrate LeMiCa to make one."))
 
 
-def _check_idle(folder: Path, name: str) -> None:
+def _check_idle(folder: Path, name: str, what: str) -> None:
     """CalibrationTakenError while a job measures into the folder."""
     try:
         with FileLock(folder / ".lock", timeout=0):
             return
     except Timeout:
-        raise CalibrationTakenError(f"{name!r} is being measured by a run: rename it when that is done.") from None
+        raise CalibrationTakenError(f"{name!r} is being measured by a run: {what} it when that is done.") from None
+
+
+def _same(one: ErrorGraph, other: ErrorGraph) -> bool:
+    """Whether two graphs are alike in everything but their names, and whether they were imported."""
+    if (one.samples, one.sigmas, one.errors.shape) != (other.samples, other.sigmas, other.errors.shape):
+        return False
+    nameless = [replace(graph, source={**graph.source, "name": "", "imported": True}) for graph in (one, other)]
+    return content_of(nameless[0]) == content_of(nameless[1])
 
 
 def _load(path: Path) -> tuple[str, ErrorGraph] | str:

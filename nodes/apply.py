@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import time
 from bisect import bisect_right
@@ -12,6 +13,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 from server import PromptServer
 
+from ..cache.host import HostError, check
 from ..cache.identity import identify
 from ..cache.placement import CACHE_DEVICES
 from ..cache.report import RunReport
@@ -19,6 +21,8 @@ from ..cache.wrapper import Choose, OnStep, every_step, install
 from ..calibration.choose import choose
 from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
 from .library import AUTO, calibrations, library
+
+logger = logging.getLogger("LeMiCa")
 
 CUSTOM = "custom"
 AS_SCHEDULED = "as scheduled"
@@ -61,6 +65,13 @@ def planner(node_id: str) -> Callable[[str, Schedule], None]:
         PromptServer.instance.send_sync("lemica.plan", event)
 
     return tell
+
+
+def warn(node_id: str, why: str) -> None:
+    """Say in the log and on the node with this id why its model stays as it is."""
+    text = f"Computing every step: {why}"
+    logger.warning(text)
+    PromptServer.instance.send_sync("lemica.host", {"node": node_id, "text": text})
 
 
 def chooser(
@@ -188,6 +199,11 @@ class LeMiCa(io.ComfyNode):
         cls, model, preset: str, budget: int, schedule: str, rule: str, cache_device: str, steps: str = ""
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
+        try:
+            check(model)
+        except HostError as error:
+            warn(node_id, str(error))
+            return io.NodeOutput(model)
         choose = chooser(
             identity=identify(model),
             preset=None if preset == CUSTOM else preset,

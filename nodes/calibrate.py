@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import comfy.samplers
 import torch
-from comfy.model_patcher import ModelPatcher
-from comfy.sd import CLIP
 from comfy_api.latest import io
 
 from ..calibration import Sample
 from ..calibration.job_folder import JobError
 from ..calibration.sampling import AttachedModel, Sampling, digest_conds, ksampler_sampling
 from .calibration_run import Calibrating, Order, lines_of, measuring_inputs, result_outputs
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP
 
 CATEGORY = "model/patch/LeMiCa"
 PROMPTS = 64

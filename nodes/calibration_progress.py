@@ -7,15 +7,19 @@ import math
 import time
 from io import BytesIO
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import comfy.utils
 import latent_preview
 import torch
-from comfy.model_patcher import ModelPatcher
 from PIL import Image
 from server import PromptServer
 
 from ..calibration.job import Cell, Cost, Progress, duration
+from ..calibration.job_folder import folder_name
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 logger = logging.getLogger("LeMiCa")
 
@@ -43,8 +47,9 @@ def running() -> list[dict[str, object]]:
 class Broadcast:
     """Tells the log, the page and the progress bar of one calibration.
 
-    An event has the ``node``, the ``name`` of the calibration and its ``state``. *estimate* comes before the start and
-    again when the first full run was timed, with ``steps``, ``full_runs``, ``seconds`` (None at first) and ``text``.
+    An event has the ``node``, the ``name`` of the calibration, its ``folder`` and its ``state``. *estimate* comes before
+    the start and again when the first full run was timed, with ``steps``, ``full_runs``, ``seconds`` (None at first) and
+    ``text``.
     *running* has ``stage``, ``done`` and ``total`` in steps, and ``seconds_left``. Both have ``grid``, the steps of a
     run and of its longest segment. *done* ends it, or *stopped* where it failed or was interrupted. At most once a
     second, and at its end, an event has ``cells`` besides: what was replayed since the last ones, [start, end, error,
@@ -55,6 +60,7 @@ class Broadcast:
 
     def __init__(self, node_id: str, name: str, model: ModelPatcher, longest: int) -> None:
         self._node_id, self._name, self._longest = node_id, name, longest
+        self._about = {"node": node_id, "name": name, "folder": folder_name(name)}
         self._means: dict[tuple[int, int, str], tuple[int, float]] = {}
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
         self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
@@ -127,7 +133,7 @@ class Broadcast:
             "state": state, "stage": stage, "done": done, "total": cost.computed, "seconds_left": seconds_left,
             "grid": [cost.steps, self._longest],
         }
-        _RUNNING[self._node_id, self._name] = {"node": self._node_id, "name": self._name, **stands}, self._means
+        _RUNNING[self._node_id, self._name] = {**self._about, **stands}, self._means
         return stands
 
     def _new_cells(self) -> dict[str, object]:
@@ -141,5 +147,5 @@ class Broadcast:
         return {"cells": cells} if cells else {}
 
     def _send(self, state: str, **values: object) -> None:
-        event = {"node": self._node_id, "name": self._name, "state": state, **values}
+        event = {**self._about, "state": state, **values}
         PromptServer.instance.send_sync(EVENT, event)

@@ -7,10 +7,9 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from comfy.model_patcher import ModelPatcher
-from comfy.sd import VAE
 from comfy_api.latest import io, ui
 
 from ..cache.blocks import stack_family
@@ -36,6 +35,10 @@ except ModuleNotFoundError as error:
     if error.name != f"{__package__}.cluster":
         raise
     on_ray, ray_inputs = None, list
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
 
 RULES = {
     "output": tuple(Rule("output", order) for order in SLOPES),

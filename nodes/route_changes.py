@@ -24,6 +24,7 @@ from .route_answer import Body, RequestError, TakenError, TooLargeError, checked
 from .route_views import options_of
 
 KINDS = ("schedule", "calibration")
+UNFINISHED = "job"
 
 T = TypeVar("T")
 
@@ -93,9 +94,12 @@ def rename(body: Body) -> dict[str, object]:
 
 @one_at_a_time
 def delete(body: Body) -> dict[str, object]:
-    """Remove a schedule or a calibration."""
-    store = library() if body.one_of("kind", KINDS, "") == "schedule" else calibrations()
-    store.delete(body.text("name"))
+    """Remove a schedule, a calibration, or what was measured of one that is not finished, by its folder."""
+    kind, name = body.one_of("kind", (*KINDS, UNFINISHED), ""), body.text("name")
+    if kind == UNFINISHED:
+        calibrations().delete_unfinished(name)
+    else:
+        (library() if kind == "schedule" else calibrations()).delete(name)
     return {}
 
 
@@ -114,7 +118,7 @@ def merge(body: Body) -> dict[str, object]:
 
 @one_at_a_time
 def import_file(field: web.FileField) -> dict[str, object]:
-    """Save a schedule or a calibration from a file, under its name or a free one."""
+    """Save a schedule or a calibration from a file, under its name or a free one; one that is there ``existed``."""
     suffix = PurePath(field.filename).suffix.lower()
     if suffix not in (".json", SUFFIX):
         raise RequestError(f"The file is {short(field.filename)}: give a schedule (.json) or a calibration ({SUFFIX}).")
@@ -124,9 +128,12 @@ def import_file(field: web.FileField) -> dict[str, object]:
         file.seek(0)
         if size > limit:
             raise TooLargeError(f"The file has {size} bytes: a {kind} takes at most {limit}.")
+        taken = _taken()
         if kind == "schedule":
-            return {"kind": kind, "name": library().import_bytes(file.read(), _taken()).name}
-        return {"kind": kind, "name": calibrations().import_file(file, field.filename, _taken())}
+            name = library().import_bytes(file.read(), taken).name
+        else:
+            name = calibrations().import_file(file, field.filename, taken)
+        return {"kind": kind, "name": name, "existed": name in taken}
 
 
 def export(query: Mapping[str, str]) -> web.StreamResponse:

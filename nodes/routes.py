@@ -8,6 +8,7 @@ from . import route_changes as changes
 from . import route_views as views
 from .route_answer import CHANGING, SOLVING, Handler, by_body, by_form, by_query
 from .route_cost import show_cost
+from .route_kept import show_kept
 from .route_plan import show_plan
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
@@ -17,6 +18,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "export", by_query(changes.export)),
     ("POST", "plan", by_body(show_plan, SOLVING)),
     ("POST", "cost", by_body(show_cost, SOLVING)),
+    ("POST", "kept", by_body(show_kept)),
     ("POST", "solve", by_body(views.show_solution, SOLVING)),
     ("POST", "save", by_body(changes.save, CHANGING)),
     ("POST", "undo", by_body(changes.undo, CHANGING)),

@@ -142,13 +142,16 @@ class Library:
     def import_bytes(self, content: bytes, taken: Collection[str] = ()) -> Schedule:
         """Save the schedule that a JSON file's content holds, under its name or, where that is taken, a free one.
 
-        It is marked as imported: where it comes from is what the file says. ``taken``: names that are not to be used
-        besides those of the schedules. Raises ScheduleError, OSError.
+        It is marked as imported: where it comes from is what the file says. One that is there, under whatever name, is not
+        saved again: it is what comes back. ``taken``: names that are not to be used besides those of the schedules.
+        Raises ScheduleError, OSError.
         """
-        schedule = Schedule.from_json(parse_json(content))
-        origin = "imported" if schedule.origin == "published" else schedule.origin
-        schedule = replace(schedule, origin=origin, source={**schedule.source, "imported": True})
-        names = {*taken, *(known.name for known in self.schedules())}
+        schedule = _imported(Schedule.from_json(parse_json(content)))
+        there = self.schedules()
+        alike = [known for known in there if _imported(replace(known, name=schedule.name)) == schedule]
+        if alike:
+            return next((known for known in alike if known.name == schedule.name), alike[0])
+        names = {*taken, *(known.name for known in there)}
         schedule = replace(schedule, name=free_name(schedule.name, names, self.check_file))
         self.save(schedule)
         return schedule
@@ -232,6 +235,12 @@ def file_name(name: str) -> str:
     """The file name for a schedule name: letters, digits, dots and dashes of it, and a digest that keeps it unique."""
     slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60]
     return f"{slug or 'schedule'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
+
+
+def _imported(schedule: Schedule) -> Schedule:
+    """The schedule as one that was imported."""
+    origin = "imported" if schedule.origin == "published" else schedule.origin
+    return replace(schedule, origin=origin, source={**schedule.source, "imported": True})
 
 
 def free_name(name: str, taken: Collection[str], check: Callable[[str], None]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import platform
 import signal
 import sys
 import types
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +37,18 @@ def pytest_configure() -> None:
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
     signal.signal(signal.SIGTERM, stop_once)
+
+
+def pytest_report_header() -> str:
+    """The versions that count, for tests/versions.py and for whoever reports a failure."""
+    versions = {"Python": platform.python_version()}
+    for name in ("numpy", "torch"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    if "LEMICA_COMFYUI" in os.environ:
+        text = Path(os.environ["LEMICA_COMFYUI"], "comfyui_version.py").read_text(encoding="utf-8")
+        versions["ComfyUI"] = text.split('"')[1]
+    return "versions: " + ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 @pytest.fixture(scope="session")

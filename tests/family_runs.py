@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,30 @@ def recorded(model: ModelPatcher) -> tuple[ModelPatcher, Trajectory]:
     return attach(model, make_run), trajectory
 
 
+@contextmanager
+def watched(model: ModelPatcher, name: str, tell: Callable[[tuple, dict], None]) -> Iterator[None]:
+    """Have ``tell`` called with what the first block is called with."""
+    block, method = attrgetter(tiny_models.MODELS[name].block)(model.model.diffusion_model), tiny_models.MODELS[name].method
+    if not method:
+        hook = block.register_forward_pre_hook(lambda module, args, kwargs: tell(args, kwargs), with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
+        return
+    called = getattr(block, method)
+
+    def telling(*args, **kwargs) -> torch.Tensor:
+        tell(args, kwargs)
+        return called(*args, **kwargs)
+
+    setattr(block, method, telling)
+    try:
+        yield
+    finally:
+        delattr(block, method)
+
+
 class Reference:
     """Hooks on a model's real modules: every block runs, then the head gets first input plus kept residual instead."""
 
@@ -54,7 +80,7 @@ class Reference:
         self.kept: dict[int, torch.Tensor] = {}
         self.step = -1
 
-    def enter(self, block, args, kwargs) -> None:
+    def enter(self, args: tuple, kwargs: dict) -> None:
         tokens = kwargs[self.made.tokens] if isinstance(self.made.tokens, str) else args[self.made.tokens]
         self.entered = [stream.clone() for stream in (tokens if len(self.made.head) > 1 else [tokens])]
         self.step += 1
@@ -74,7 +100,7 @@ class Reference:
 
     def sample(self, model: ModelPatcher, name: str, **options) -> torch.Tensor:
         network = model.model.diffusion_model
-        hooks = [attrgetter(self.made.block)(network).register_forward_pre_hook(self.enter, with_kwargs=True)]
+        hooks = []
         for stream, head in enumerate(self.made.head):
             hooks.append(attrgetter(head)(network).register_forward_pre_hook(
                 lambda module, args, stream=stream: (self.replaced(stream, args[0]), *args[1:])
@@ -84,7 +110,8 @@ class Reference:
                 lambda module, args, tokens: self.replaced(0, tokens)
             ))
         try:
-            return sample(model, name, **options)
+            with watched(model, name, self.enter):
+                return sample(model, name, **options)
         finally:
             for hook in hooks:
                 hook.remove()

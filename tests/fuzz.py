@@ -11,26 +11,40 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import NoReturn
 
 from fuzz_ground import LONGEST_ERROR, Ground, Refused, Requests, Watch, ground_of
 
 LONGEST_SECONDS = 30.0
 """Of one case, on a machine that has other work to do."""
 
-MOST_MEMORY = 2 << 30
+MOST_MEMORY = 1 << 30
 """By how much the process may grow."""
+
+MOST_ADDRESSES = 4 << 30
+"""What a case may ask for beyond that fails, before it takes the machine's memory."""
+
+SLOW = {"files that change": 100}
+"""So many times fewer cases of a parser, as each starts a process."""
+
+FEWEST = 20
+"""Cases of a slow parser."""
 
 TELL = 5000
 """After so many cases the command says where it stands."""
@@ -39,6 +53,8 @@ BODIES: dict[str, dict[str, object]] = {
     "plan": {"family": "lemica-demo", "steps": 6, "sigmas": None, "preset": "medium", "budget": 3, "schedule": "auto",
              "rule": "as scheduled"},
     "cost": {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "standard", "rules": "output"},
+    "kept": {"name": "measured", "tries": 1, "seed": 1, "seeds": 1, "connected": 1, "prompts": ["a cat"], "steps": 6,
+             "longest": 0, "mode": "exact", "rules": "output", "metric": "l1", "setup": {"sampler": "euler"}},
     "solve": {"calibration": "measured", "budget": 3, "rule": None, "objective": "minimax", "tail": True, "fixed": [1],
               "reused": [3], "curve": True},
     "save": {"name": "new", "schedule": {}, "replace": True},
@@ -77,6 +93,11 @@ def body_of(draw: Random, route: str) -> dict[str, object]:
         body |= {"saved": saved, "replaced": {**saved, "computed": [0, 1, 4]} if draw.random() < 0.5 else None}
     if route == "rename" and draw.random() < 0.5:
         body |= {"kind": "calibration", "old": "measured"}
+    for key in ("name", "new"):
+        if key in body and route != "delete" and draw.random() < 0.3:
+            body[key] = "taken"
+    if route == "plan" and draw.random() < 0.05:
+        body |= {"steps": draw.choice([200, 1000, 4000, 10_000]), "schedule": draw.choice(["auto", "ref", "measured"])}
     return body
 
 
@@ -86,11 +107,14 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
     from lemica.calibration import Sample
     from lemica.calibration.graph import ErrorGraph
     from lemica.calibration.half_run import half_run
-    from lemica.calibration.job_folder import JobFolder
+    from lemica.calibration.job_folder import JobFolder, folder_name
+    from lemica.calibration.kept import Wanted, kept_of
     from lemica.calibration.regrid import regrid
     from lemica.calibration.solutions import solutions
+    from lemica.calibration.store import Calibrations
     from lemica.calibration.view import calibration_view
     from lemica.nodes.apply import parse_steps
+    from lemica.nodes.route_guard import check_sender
     from lemica.schedules import Rule, Schedule, dump_json
     from lemica.schedules.store import file_name, parse_json
     from route_requests import make_graph
@@ -119,8 +143,9 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
                 path.unlink(missing_ok=True)
 
     def read_job(draw: Random) -> None:
-        identity, sample = {"family": "x"}, Sample("a cat", 1)
-        job = JobFolder(folder / "job", identity, 3)
+        identity = {"sigmas": [1.0, 0.75, 0.5, 0.25, 0.0], "longest": 2, "metric": "l1", "rules": ["output hold"], "setup": {}}
+        sample, rules = Sample("a cat", 1), (Rule("output", "hold"),)
+        job = JobFolder(folder / folder_name("job"), identity, 3, "job")
         try:
             job.path.mkdir(parents=True)
             known = {"schema": 1, "identity": identity}
@@ -129,7 +154,10 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
             if draw.random() < 0.3:
                 (job.path / "paths.json").write_bytes(cases.as_json(draw, {"0,2|output hold": {"0123": 0.5}}))
             (job.path / f"sample-{draw.randrange(3)}.safetensors").write_bytes(cases.sample_file(draw, 3))
-            half_run(folder, set())
+            if draw.random() < 0.3:
+                about = {"schema": 1, "mode": "exact", "tries": 1, "samples": [[1, "a cat"]]}
+                (job.path / "finished.json").write_bytes(cases.as_json(draw, about))
+            half_run(folder, set()), kept_of(folder, "job", Wanted("exact", rules, 1, [(1, None)], {"steps": 4}))
             job.open()
             job.load_all(), job.load(sample, "0123"), job.path_error("0,2|output hold", sample, "0123")
         finally:
@@ -158,6 +186,38 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
                     path.write_bytes(cases.schedule_file(draw) if kind == "schedules" else cases.graph_file(draw))
         requests.query("library", {})
 
+    changing = make_graph(20, 10, ("output hold", "output linear"), source={"name": "changing"})
+    pieces = cases.pieces_of(changing)
+
+    def read_while_it_changes(draw: Random) -> None:
+        ground.reset(always=False)
+        (job := folder / "job").mkdir(exist_ok=True)
+        (job / "job.json").write_text("{}")
+        files = folder / "changing.safetensors", job / "sample-1.safetensors"
+        child = os.fork()  # a thread would wait while Rust or numpy reads
+        if child == 0:
+            rewrite(files, pieces, draw.choice([1, 3, 1000]))
+        try:
+            for _ in range(3):
+                assert "measured" in Calibrations(folder).names()
+                half_run(folder, set())
+                requests.query("library", {})
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            with ground.watch.off():
+                (folder / "changing.safetensors").unlink(missing_ok=True)
+                shutil.rmtree(job, ignore_errors=True)
+
+    def judge_headers(draw: Random) -> None:
+        said, method = cases.headers(draw), draw.choice(["GET", "POST"])
+        check_sender(SimpleNamespace(headers=said, method=method))
+        if method == "POST":
+            assert said["X-LeMiCa"] == "1"
+            origin = said.get("Origin", f"http://{said.get('Host')}")
+            assert origin.partition("://")[0] in ("http", "https")
+            assert origin.partition("://")[2].lower().rstrip(".") == said.get("Host", "None").lower().rstrip("."), said
+
     def by_body(route: str) -> Callable[[Random], None]:
         def send(draw: Random) -> None:
             ground.reset(always=False)
@@ -173,7 +233,7 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
         requests.form(*cases.upload(draw))
 
     parsers = {"schedule file": read_schedule, "graph file": read_graph, "job folder": read_job, "node texts": read_texts}
-    parsers["GET library"] = list_library
+    parsers |= {"files that change": read_while_it_changes, "request headers": judge_headers, "GET library": list_library}
     parsers |= {f"GET {route}": by_query(route) for route in QUERIES} | {f"POST {route}": by_body(route) for route in BODIES}
     return {**parsers, "POST import": send_file}
 
@@ -182,6 +242,7 @@ def fuzz(target: Callable[[Random], None], name: str, seeds: Iterator[object], w
     """Feed a parser; a seed is whatever Random takes, or a Random."""
     from lemica.calibration import GraphError, SolverError
     from lemica.calibration.job_folder import JobError
+    from lemica.nodes.route_guard import ForbiddenError
     from lemica.schedules import ScheduleError
 
     said, before = Said(), memory()
@@ -190,18 +251,19 @@ def fuzz(target: Callable[[Random], None], name: str, seeds: Iterator[object], w
             print(f"  {name}: {said.cases} cases, {len(said.failures)} failures", flush=True)
         draw = seed if isinstance(seed, Random) else Random(f"{name} {seed}")
         begin, end, watch.outside = time.perf_counter(), "accepted", []
-        watch.on = True
-        try:
-            target(draw)
-        except (Refused, GraphError, ScheduleError, SolverError, JobError) as error:
-            end = f"refused: {error if isinstance(error, Refused) else type(error).__name__}"
-            if len(str(error)) > LONGEST_ERROR:
-                said.failures.append(f"{name}, seed {seed}: an error of {len(str(error))} letters")
-        except Exception:  # whatever it is, it is what this looks for
-            end = "failed"
-            said.failures.append(f"{name}, seed {seed}: {traceback.format_exc()[-1500:]}")
-        finally:
-            watch.on = False
+        with bounded():
+            watch.on = True
+            try:
+                target(draw)
+            except (Refused, GraphError, ScheduleError, SolverError, JobError, ForbiddenError) as error:
+                end = f"refused: {error if isinstance(error, Refused) else type(error).__name__}"
+                if len(str(error)) > LONGEST_ERROR:
+                    said.failures.append(f"{name}, seed {seed}: an error of {len(str(error))} letters")
+            except Exception:  # whatever it is, it is what this looks for
+                end = "failed"
+                said.failures.append(f"{name}, seed {seed}: {traceback.format_exc()[-1500:]}")
+            finally:
+                watch.on = False
         seconds = time.perf_counter() - begin
         said.cases += 1
         said.ends[end] += 1
@@ -214,6 +276,33 @@ def fuzz(target: Callable[[Random], None], name: str, seeds: Iterator[object], w
     if said.grown > MOST_MEMORY:
         said.failures.append(f"{name}: the process grew by {said.grown >> 20} MiB")
     return said
+
+
+def cases_of(name: str, cases: int) -> int:
+    """How many cases a parser gets where others get so many."""
+    return min(max(cases // SLOW[name], FEWEST), cases) if name in SLOW else cases
+
+
+def rewrite(files: Iterable[Path], pieces: list[bytes], size: int) -> NoReturn:
+    """Write files in place until killed, as a copy over them does: empty at first, then longer and longer."""
+    while True:
+        for file in files:
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for start in range(0, len(pieces), size):
+                os.write(handle, b"".join(pieces[start : start + size]))
+            os.close(handle)
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """While a case runs: who asks for gigabytes gets a MemoryError."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_ADDRESSES, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def memory() -> int:
@@ -244,7 +333,8 @@ def main() -> int:
                 continue
             ground.reset()
             begin = time.monotonic()
-            said = fuzz(target, name, iter(range(arguments.seed, arguments.seed + arguments.cases)), watch)
+            seeds = range(arguments.seed, arguments.seed + cases_of(name, arguments.cases))
+            said = fuzz(target, name, iter(seeds), watch)
             ends = ", ".join(f"{count} {end}" for end, count in said.ends.most_common())
             print(
                 f"{name}: {said.cases} cases in {time.monotonic() - begin:.0f} s, {ends}; slowest {said.slowest:.2f} s, "

@@ -15,7 +15,8 @@ NUMBERS = [
     -1e308, 1.7976931348623157e308, float("nan"), float("inf"), float("-inf"),
 ]
 TEXTS = [
-    *ODD_NAMES, "auto", "linked", "mine", "measured", "more", "output hold", "residual linear", "output", "exact", "minimax",
+    *ODD_NAMES, "auto", "linked", "taken", "mine", "measured", "more", "output hold", "residual linear", "output",
+    "exact", "minimax",
     "slow", "custom", "schedule", "calibration", "lemica-demo", "<script>", "{}", "__proto__", "\u202e", "a" * 121,
 ]
 RAW = [
@@ -131,6 +132,9 @@ SEGMENTS = [
     [-1, 0, 2, 0], [-1, 0, 3, 0], [-1, 1, 3, 0], [-1, 2, 5, 0], [-1, 3, 5, 0],
     [-1, 0, 2, 1], [0, 1, 3, 1], [0, 2, 4, 1], [1, 2, 4, 1],
 ]
+SHAPES = [[0, 2**60], [2**60, 0], [2**63, 0], [2**32, 2**32, 0], [0], [0] * 40, [2**31, 2**31, 4], [2**61], [2**64, 2], [0, -1]]
+"""Those with a 0 take no byte, and the others may seem to, as their product overflows."""
+
 DTYPES = ["I32", "F64", "F32", "I64", "U8", "BOOL", "F16", "BF16", "F8_E4M3", "U64", "X", 3]
 
 
@@ -146,7 +150,12 @@ def tensors_file(draw: Random, metadata: dict[str, object], arrays: dict[str, np
         }
         body += data
     how = draw.random()
-    if how < 0.1:
+    if draw.random() < 0.05:
+        shapes = draw.choice([SHAPES[:4], SHAPES])
+        for name in arrays:
+            header[name] |= {"shape": draw.choice(shapes), "data_offsets": [0, 0]}
+        body = b""
+    elif how < 0.1:
         name = draw.choice(sorted(arrays))
         header[name][draw.choice(["dtype", "shape", "data_offsets"])] = draw.choice([value(draw), draw.choice(DTYPES)])
     elif how < 0.15:
@@ -161,10 +170,10 @@ def tensors_file(draw: Random, metadata: dict[str, object], arrays: dict[str, np
 
 def graph_file(draw: Random) -> bytes:
     """The file of an error graph, or nearly one."""
-    description, segments = DESCRIPTION, SEGMENTS
+    description, segments = {**DESCRIPTION, "source": {"name": draw.choice(["measured", "taken", "new"])}}, SEGMENTS
     if draw.random() < 0.1:
         steps = draw.choice([1, 2, 40, 1000, 10_000])
-        description = {**DESCRIPTION, "sigmas": [1 - k / steps for k in range(steps + 1)]}
+        description = {**description, "sigmas": [1 - k / steps for k in range(steps + 1)]}
     text = as_json(draw, description) if draw.random() < 0.6 else json.dumps(description).encode()
     metadata = {"lemica_error_graph": text.decode(errors="surrogateescape")}
     rows = np.array(segments, dtype=np.int32)
@@ -185,6 +194,25 @@ def sample_file(draw: Random, edges: int) -> bytes:
     deltas, replayed = (np.array([draw.choice(errors) for _ in range(edges)]) for _ in range(2))
     metadata = {"lemica_sample": as_json(draw, about).decode(errors="surrogateescape")}
     return tensors_file(draw, metadata, {"deltas": deltas, "replayed": replayed})
+
+
+def pieces_of(graph) -> list[bytes]:
+    """The file of an error graph, cut into pieces."""
+    from lemica.calibration.graph_file import content_of
+
+    content = content_of(graph)
+    return [content[start : start + 4096] for start in range(0, len(content), 4096)]
+
+
+def headers(draw: Random) -> dict[str, str]:
+    """What a request says of where it comes from and where it goes to."""
+    names = ["localhost", "127.0.0.1:8188", "[::1]:8188", "[::1", "rebound.example", "localhost.example", "x:y", ""]
+    names.append("a@localhost")
+    names.append(draw.choice(TEXTS))
+    found = {"X-LeMiCa": draw.choice(["1", "1", "1", "0", ""])}
+    found["Host"] = draw.choice(names)
+    found["Origin"] = draw.choice(["", "http://", "https://", "null", "file://"]) + draw.choice([*names, found["Host"]])
+    return {key: value for key, value in found.items() if draw.random() < 0.9}
 
 
 def upload(draw: Random) -> tuple[bytes, dict[str, str]]:

@@ -16,6 +16,8 @@ from types import SimpleNamespace
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_ERROR = 20_000
 SECRET = "what-is-outside"
+NEWER = b'{"schema": 99, "name": "taken"}'
+"""What this version cannot read, in the files that something named ``taken`` would have."""
 
 
 class Refused(Exception):
@@ -66,13 +68,15 @@ class Watch:
 
 
 class Ground:
-    """A user directory with a schedule and two calibrations, and a secret beside it."""
+    """A user directory with a schedule and three calibrations, two files of a later version, and a secret beside it."""
 
     def __init__(self, folder: Path, watch: Watch) -> None:
         import folder_paths
         from lemica.calibration import Sample
+        from lemica.calibration.job_folder import folder_name
         from lemica.calibration.store import Calibrations
         from lemica.schedules import Library, Schedule
+        from lemica.schedules.store import file_name
         from route_requests import make_graph, schedule
 
         self.folder, self.watch = folder, watch
@@ -88,6 +92,10 @@ class Ground:
         graphs = Calibrations(self._pristine / "calibrations")
         graphs.save("measured", make_graph())
         graphs.save("more", make_graph(samples=(Sample("a cat", 1), Sample("a bird", 9))))
+        graphs.save("ref", make_graph(20, 8, ("output hold", "output half", "output linear")))
+        self.kept = {f"schedules/{file_name('taken')}": NEWER, f"calibrations/{folder_name('taken')}.safetensors": NEWER}
+        for path, content in self.kept.items():
+            (self._pristine / path).write_bytes(content)
         self._get_user = folder_paths.get_user_directory
         self._folder_paths = folder_paths
         self._uses = 0
@@ -153,6 +161,11 @@ class Requests:
         from aiohttp import web
 
         answer = self._loop.run_until_complete(self._handlers[route](request))
+        with self.ground.watch.off():
+            for path, content in self.ground.kept.items():
+                if (self.ground.root / path).read_bytes() != content:
+                    self.ground.reset()
+                    raise AssertionError(f"{route} replaced {path}")
         if isinstance(answer, web.FileResponse):
             return
         text = answer.text

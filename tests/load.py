@@ -47,10 +47,10 @@ class Load:
         return self.memory[1] - self.memory[0]
 
 
-def resident(pid: int | str = "self") -> int:
-    """The memory that a process has now, in bytes."""
+def resident(pid: int | str = "self", what: str = "VmRSS") -> int:
+    """The memory that a process has now, in bytes; or the most that it had so far, with ``VmHWM``."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) << 10
+    return int(next(line for line in lines if line.startswith(what)).split()[1]) << 10
 
 
 def tensors() -> int:

@@ -93,8 +93,24 @@ def test_half_run_calibrations_are_counted(tmp_path):
     save_file({"other": np.zeros(1)}, tmp_path / "half-2" / "sample-b.safetensors")
     (tmp_path / "half-2" / "sample-c.safetensors").symlink_to("sample-a.safetensors")
     jobs, problems = half_run(tmp_path, {"done-1"})
-    assert jobs == [{"name": "half-2", "samples": 3, "replays": 2}]
+    assert jobs == [{"folder": "half-2", "name": "half-2", "samples": 3, "replays": 2}]
     assert problems == [
         "half-2/sample-b.safetensors: it holds no replays of a sample.",
         "half-2/sample-c.safetensors: it is a link: copy the file here instead.",
     ]
+
+
+def test_a_half_run_calibration_has_the_name_that_the_user_gave_it(tmp_path):
+    """Unless the folder has another name since, or what it tells is none."""
+    from lemica.calibration.job_folder import JobFolder, folder_name
+
+    for name in ("Test 1", "test-1"):
+        job = JobFolder(tmp_path / folder_name(name), {}, 3, name)
+        job.open(), job.close()
+    jobs, _ = half_run(tmp_path, ())
+    assert sorted(job["name"] for job in jobs) == ["Test 1", "test-1"]
+    assert len({job["folder"] for job in jobs}) == 2
+    folder = tmp_path / folder_name("Test 1")
+    for content in ("{", "[]", '{"name": 3}', '{"name": "\\ud800"}', '{"name": "other"}', "{}"):
+        (folder / "job.json").write_text(content)
+        assert [job["name"] for job in half_run(tmp_path, ())[0]] == ["test-1", "test-1"], content

@@ -108,9 +108,43 @@ def test_a_new_name_is_given_to_one_of_all_who_ask(server, second, user):
 
 
 def test_an_import_at_the_same_time_gets_a_name_of_its_own(server, second, user):
-    content = json.dumps({"schema": 1, "name": "same", **schedule()}).encode()
-    answers = at_once(*(lambda place=place: upload((server, second)[place % 2], "x.json", content) for place in range(6)))
-    assert sorted(answer.json["name"] for answer in answers) == ["same", *(f"same ({number})" for number in range(2, 7))]
+    def sent(place: int, number: int) -> Answer:
+        content = json.dumps({"schema": 1, "name": "same", **schedule(source={"number": number})}).encode()
+        return upload((server, second)[place % 2], "x.json", content)
+
+    answers = at_once(*(lambda place=place: sent(place, place) for place in range(6)))
+    expected = ["same", *(f"same ({number})" for number in range(2, 7))]
+    assert sorted(answer.json["name"] for answer in answers) == expected
+    again = at_once(*(lambda place=place: sent(place, 7) for place in range(6)))
+    assert {answer.json["name"] for answer in again} == {"same (7)"}, "the same content gets one name"
+    assert sorted(answer.json["existed"] for answer in again) == [False] + [True] * 5
+
+
+def test_a_list_that_is_read_while_things_come_and_go_is_always_one(server, user):
+    """Of 300 reads every one is answered."""
+    from lemica.calibration import Sample
+    from lemica.calibration.store import Calibrations
+
+    Calibrations(user / "calibrations").save("more", make_graph(samples=(Sample("a cat", 1), Sample("a bird", 9))))
+    stop = threading.Event()
+
+    def change(name: str) -> None:
+        while not stop.is_set():
+            post(server, "merge", {"first": "measured", "second": "more", "name": name})
+            post(server, "delete", {"kind": "calibration", "name": name})
+
+    def look() -> set[int]:
+        return {get(server, "library").status for _ in range(150)}
+
+    changing = [threading.Thread(target=change, args=(name,)) for name in ("one", "two")]
+    for thread in changing:
+        thread.start()
+    try:
+        assert at_once(look, look) == [{200}, {200}]
+    finally:
+        stop.set()
+        for thread in changing:
+            thread.join()
 
 
 def test_what_one_server_changes_the_other_shows(server, second, user):

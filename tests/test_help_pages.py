@@ -87,6 +87,7 @@ def test_the_page_of_lemica_names_every_family_that_has_residual_rules(comfy):
     named = {
         "WanModel": "Wan 2.1", "VaceWanModel": "VACE", "CameraWanModel": "Camera", "WanModel_S2V": "S2V",
         "HumoWanModel": "HuMo", "SCAILWanModel": "SCAIL", "SCAIL2WanModel": "SCAIL", "AnimateWanModel": "Animate",
+        "WanAnimate2Model": "Animate 2",
         "WanDancerModel": "Dancer", "Flux": "FLUX.2", "Chroma": "Chroma", "ChromaRadiance": "Chroma Radiance",
         "Hunyuan3Dv2": "Hunyuan3D 2", "HunyuanVideo": "HunyuanVideo 1.5", "QwenImageTransformer2DModel": "Qwen-Image",
         "MageFlowTransformer2DModel": "MageFlow", "LensTransformer2DModel": "Lens", "JoyImageTransformer3DModel": "JoyImage",

@@ -37,16 +37,21 @@ def test_what_a_killed_process_left_is_removed_when_it_is_old(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
-def test_an_import_that_was_killed_is_removed_by_a_later_one(tmp_path):
-    from lemica.calibration.store import IMPORT, Calibrations
+@pytest.mark.parametrize("prefix", [".import-", ".deleted-"])
+def test_an_import_that_was_killed_is_removed_by_a_later_one(tmp_path, prefix):
+    """So is what was being deleted; it is not listed meanwhile."""
+    from lemica.calibration.store import DELETED, IMPORT, Calibrations
     from lemica.schedules.atomic import LEFT_SECONDS
     from route_requests import make_graph
 
-    left = tmp_path / f"{IMPORT}x"
-    left.mkdir()
+    assert prefix in (IMPORT, DELETED)
+    left = tmp_path / f"{prefix}x"
+    (left / "half-12345678").mkdir(parents=True)
+    (left / "half-12345678" / "job.json").write_text("{}")
     (left / "imported.safetensors").write_bytes(b"half")
     Calibrations(tmp_path).save("first", make_graph())
     assert left.exists(), "it may still be read"
+    assert Calibrations(tmp_path).unfinished() == []
     os.utime(left, (left.stat().st_mtime - LEFT_SECONDS - 1,) * 2)
     Calibrations(tmp_path).save("second", make_graph())
     assert not left.exists() and Calibrations(tmp_path).names() == ["second", "first"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from route_requests import make_graph, post, user_folder
+from lemica.calibration import Sample
+from route_requests import get, make_graph, post, user_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -95,6 +97,117 @@ def test_a_plan_of_a_very_long_run_is_made_soon_with_its_calibration_or_without_
         selection = choose(library, calibrations, match, nominal_sigmas(3.0, 2500), budget=budget)
         assert told in selection.note and selection.schedule.budget == budget
     assert time.process_time() - begin < 30
+
+
+SLOPES = ("output hold", "output half", "output linear")
+
+
+@pytest.fixture
+def ref(user):
+    """A calibration of 20 steps with slopes, and one without."""
+    from lemica.calibration.store import Calibrations
+
+    Calibrations(user / "calibrations").save("ref", make_graph(20, 10, SLOPES))
+    Calibrations(user / "calibrations").save("plain", make_graph(20, 10))
+
+
+@pytest.mark.parametrize("steps", [1000, 4000, 10_000])
+def test_a_plan_of_any_length_takes_little_memory_and_tells_why(server, ref, steps):
+    """What is too large to be interpolated and solved is known before any of it is made."""
+    import load
+
+    pid = server.process._process.pid
+    before = load.resident(pid, "VmHWM")
+    planned = post(server, "plan", {"family": "lemica-demo", "steps": steps, "schedule": "ref"}).json
+    assert load.resident(pid, "VmHWM") - before < 128 << 20
+    assert planned["note"].startswith("calibration ref does not fit: ") and "too large to be solved" in planned["note"]
+    assert planned["steps"] == steps and planned["origin"] == "resampled"
+
+
+def test_no_plan_holds_up_the_list(server, ref):
+    """Four plans that take long are asked for first; the list comes before half of them are made."""
+    planned: list[int] = []
+
+    def plan(budget: int) -> None:
+        body = {"family": "lemica-demo", "steps": 1000, "preset": "custom", "budget": budget, "schedule": "plain"}
+        planned.append(post(server, "plan", body).status)
+
+    threads = [threading.Thread(target=plan, args=(budget,)) for budget in (480, 500, 520, 540)]
+    for thread in threads:
+        thread.start()
+    done = []
+    while not planned:
+        assert get(server, "library").status == 200
+        done.append(len(planned))
+    for thread in threads:
+        thread.join()
+    assert planned == [200] * 4
+    assert len(done) > 2 and max(done) < 3
+
+
+def test_more_requests_than_can_wait_are_turned_away_at_once(comfy: ModuleType):
+    """Each pool has room for so many; the rest is told that it is too much, and does not wait."""
+    import asyncio
+
+    from lemica.nodes.route_answer import BusyError, Workers
+
+    async def crowd() -> tuple[list[int], int]:
+        workers, go = Workers("test", threads=1, waiting=2), threading.Event()
+        asked = [workers.do(lambda place=place: go.wait() and place) for place in range(3)]
+        refused = 0
+        for _ in range(5):
+            try:
+                workers.do(int)
+            except BusyError:
+                refused += 1
+        go.set()
+        return await asyncio.gather(*asked, workers_after(workers)), refused
+
+    async def workers_after(workers: Workers) -> int:
+        while True:
+            try:
+                return await workers.do(lambda: 7)
+            except BusyError:
+                await asyncio.sleep(0)
+
+    assert asyncio.run(crowd()) == ([0, 1, 2, 7], 5)
+
+
+def test_a_table_with_holes_is_refused_before_it_is_made(tmp_path):
+    """Two segments at the two ends of a long run would be interpolated in a table of all that lies between them."""
+    import numpy as np
+    from lemica.calibration import GraphError
+    from lemica.calibration.regrid import regrid
+    from lemica.schedules import nominal_sigmas
+
+    rows = np.array([[0, 1, 3000, 0], [2998, 2999, 3001, 0], [-1, 0, 2, 0]], np.int32)
+    graph = make_graph(5000, 2, ("output linear",), segments=rows, errors=np.ones((2, 3)))
+    with pytest.raises(GraphError, match="too far apart"):
+        regrid(graph, nominal_sigmas(5.0, 30))
+    many = make_graph(30, 10)
+    many = make_graph(
+        30, 10, samples=tuple(Sample(f"prompt {number}", number) for number in range(2000)),
+        errors=np.ones((2000, len(many.segments))),
+    )
+    with pytest.raises(GraphError, match="too many to be interpolated"):
+        regrid(many, nominal_sigmas(5.0, 200))
+
+
+@pytest.mark.parametrize("errors", [1e308, 1.7e308, 8e307])
+def test_errors_that_cannot_be_added_up_are_told(server, user, errors):
+    import numpy as np
+    from lemica.calibration.store import Calibrations
+
+    graph = make_graph().take([0])
+    huge = make_graph(samples=graph.samples, errors=np.full_like(graph.errors, errors))
+    Calibrations(user / "calibrations").save("huge", huge)
+    planned = post(server, "plan", {"family": "lemica-demo", "steps": 6, "schedule": "huge"})
+    assert planned.status == 200 and "too large to be added up" in planned.json["note"]
+    for answer in (
+        post(server, "solve", {"calibration": "huge", "budget": 3}), get(server, "calibration", name="huge"),
+        post(server, "save", {"calibration": "huge", "budget": 3, "name": "new"}),
+    ):
+        assert answer.status == 400 and "too large to be added up" in answer.error
 
 
 @pytest.mark.parametrize("order, status", [

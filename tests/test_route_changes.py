@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from route_requests import ODD_NAMES, PACKAGED, files, get, make_graph, post, schedule, user_folder
+from route_requests import ODD_NAMES, PACKAGED, files, get, make_graph, post, schedule, upload, user_folder
 
 
 @pytest.fixture
@@ -108,6 +109,56 @@ def test_a_calibration_that_is_being_measured_is_not_renamed(server, user):
         answer = post(server, "rename", {"kind": "calibration", "old": "measured", "new": "known"})
         assert answer.status == 409 and "being measured" in answer.error
         assert files(user) == before
+
+
+@pytest.fixture
+def half_run(user) -> Path:
+    """The folder of a calibration that is not finished, on the server."""
+    from lemica.calibration.job_folder import JobFolder, folder_name
+
+    job = JobFolder(user / "calibrations" / folder_name("half run"), {"sigmas": [1.0, 0.0]}, 3, "half run")
+    job.open(), job.close()
+    (job.path / "sample-1.safetensors").write_bytes(b"measured")
+    return job.path
+
+
+def test_what_is_unfinished_is_deleted_by_its_folder(server, user, half_run):
+    (listed,) = get(server, "library").json["jobs"]
+    assert listed == {"folder": half_run.name, "name": "half run", "samples": 1, "replays": 0}
+    before = files(user)
+    for name in ("half run", "half-run", f"../calibrations/{half_run.name}", "", ".", "measured", f"{half_run.name}/"):
+        assert post(server, "delete", {"kind": "job", "name": name}).status == 404, name
+    assert files(user) == before
+    assert post(server, "delete", {"kind": "job", "name": half_run.name}).json == {}
+    assert not half_run.exists() and get(server, "library").json["jobs"] == []
+    assert [path for path in (user / "calibrations").iterdir() if path.is_dir()] == []
+    assert post(server, "delete", {"kind": "job", "name": half_run.name}).status == 404
+
+
+def test_what_is_being_measured_finished_or_a_link_is_not_deleted_as_unfinished(server, user, half_run, tmp_path):
+    from filelock import FileLock
+    from lemica.calibration.job_folder import folder_name
+
+    with FileLock(half_run / ".lock"):
+        answer = post(server, "delete", {"kind": "job", "name": half_run.name})
+        assert answer.status == 409 and "being measured" in answer.error
+    finished = user / "calibrations" / folder_name("measured")
+    half_run.rename(finished)
+    assert post(server, "delete", {"kind": "job", "name": finished.name}).status == 404
+    outside = tmp_path / "outside"
+    finished.rename(outside)
+    (user / "calibrations" / "link-12345678").symlink_to(outside, target_is_directory=True)
+    assert post(server, "delete", {"kind": "job", "name": "link-12345678"}).status == 404
+    assert (outside / "sample-1.safetensors").exists() and (outside / "job.json").exists()
+
+
+def test_a_link_in_what_is_unfinished_is_deleted_and_not_what_it_leads_to(server, user, half_run, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept.txt").write_text("kept")
+    (half_run / "link").symlink_to(tmp_path / "outside", target_is_directory=True)
+    (half_run / "sample-2.safetensors").symlink_to(tmp_path / "outside" / "kept.txt")
+    assert post(server, "delete", {"kind": "job", "name": half_run.name}).json == {}
+    assert not half_run.exists() and (tmp_path / "outside" / "kept.txt").read_text() == "kept"
 
 
 @pytest.mark.parametrize("kind, name", [("schedule", "mine"), ("calibration", "measured")])
@@ -278,3 +329,41 @@ def test_a_plan_for_a_calibrations_model_says_what_a_run_of_it_would(server, use
     assert (planned["origin"], planned["name"]) == ("predicted", "lora/6b3")
     assert post(server, "plan", request).json["name"] == "measured/6b3"
     assert post(server, "plan", {**request, "calibration": "nobody"}).status == 404
+
+
+NEWER = b'{"schema": 99, "name": "taken", "more": [1, 2, 3]}'
+
+
+@pytest.mark.parametrize("content", [NEWER, b"{", b""])
+@pytest.mark.parametrize("kind", ["schedule", "calibration"])
+def test_a_file_that_cannot_be_read_keeps_its_name(server, user, kind, content):
+    """A file of a newer version, or a broken one, that has the name of the file for ``taken``."""
+    from lemica.calibration.job_folder import folder_name
+    from lemica.schedules.store import file_name
+
+    calibrations(user).save("more", make_graph())
+    file = user / "schedules" / file_name("taken")
+    if kind == "calibration":
+        file = user / "calibrations" / f"{folder_name('taken')}.safetensors"
+    file.write_bytes(content)
+    before = files(user)
+    if kind == "schedule":
+        solved = {"calibration": "measured", "budget": 3}
+        changes = [
+            ("save", {**order, "name": "taken", "replace": replaces})
+            for order in ({"schedule": schedule()}, solved) for replaces in (False, True)
+        ]
+    else:
+        changes = [("merge", {"first": "measured", "second": "more", "name": "taken"})]
+    old = "mine" if kind == "schedule" else "measured"
+    for route, body in [*changes, ("rename", {"kind": kind, "old": old, "new": "taken"})]:
+        answer = post(server, route, body)
+        assert answer.status == 409 and file.name in answer.error
+    assert files(user) == before
+    if kind == "schedule":
+        content = json.dumps({"schema": 1, "name": "taken", **schedule()}).encode()
+        assert upload(server, "x.json", content).json["name"] == "taken (2)"
+    else:
+        make_graph(source={"name": "taken"}).save(user / "import")
+        assert upload(server, "x.safetensors", (user / "import").read_bytes()).json["name"] == "taken (2)"
+    assert before.items() <= files(user).items()

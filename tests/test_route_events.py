@@ -86,7 +86,7 @@ def test_a_calibration_tells_what_it_replayed_and_where_it_stands(server, clean)
     running = [answer["running"] for answer in answers]
     assert all(len(one) <= 1 for one in running) and any(running)
     for (entry,) in filter(None, running):
-        assert set(entry) == {"node", "name", "state", "stage", "done", "total", "seconds_left", "grid", "cells"}
+        assert set(entry) == {"node", "name", "folder", "state", "stage", "done", "total", "seconds_left", "grid", "cells"}
         assert entry["grid"][0] == calibrated["inputs"]["steps"]
         assert len(entry["cells"]) <= len(shown["cells"]) * len(shown["rules"])
         assert (entry["node"], entry["name"]) == ("calibrate", "told")

@@ -31,14 +31,14 @@ def test_what_was_exported_is_the_same_when_imported_but_for_a_mark(server, user
     if name != PACKAGED:
         assert post(server, "delete", {"kind": kind, "name": name}).status == 200
     again = upload(server, file, exported.content).json
-    assert again == {"kind": kind, "name": f"{name} (2)" if name == PACKAGED else name}
+    assert again == {"kind": kind, "name": name, "existed": name == PACKAGED}
     back = get(server, "export", kind=kind, name=again["name"]).content
-    if kind == "schedule":
+    if name == PACKAGED:
+        assert back == exported.content
+    elif kind == "schedule":
         one, other = json.loads(exported.content), json.loads(back)
         assert other["source"].pop("imported") is True
-        if name == PACKAGED:
-            assert (one.pop("origin"), other.pop("origin")) == ("published", "imported")
-        assert other == {**one, "name": again["name"]}
+        assert other == one
     else:
         assert get(server, "library").json["calibrations"][0]["imported"] is True
         (user / "one").write_bytes(exported.content)
@@ -46,26 +46,58 @@ def test_what_was_exported_is_the_same_when_imported_but_for_a_mark(server, user
         one, other = (ErrorGraph.load(user / file) for file in ("one", "other"))
         assert np.array_equal(one.errors, other.errors) and (one.model, one.setup) == (other.model, other.setup)
         assert {**one.source, "imported": True} == other.source
-    assert upload(server, file.upper(), exported.content).json["name"] == f"{name} ({3 if name == PACKAGED else 2})"
+    before = files(user)
+    assert upload(server, file.upper(), exported.content).json == {"kind": kind, "name": name, "existed": True}
+    assert files(user) == before
+
+
+def test_a_list_of_the_authors_that_is_imported_is_not_published_by_that(server, user):
+    listed = json.loads(get(server, "export", kind="schedule", name=PACKAGED).content)
+    again = upload(server, "x.json", json.dumps({**listed, "family": "mine"}).encode()).json
+    assert again == {"kind": "schedule", "name": f"{PACKAGED} (2)", "existed": False}
+    back = json.loads(get(server, "export", kind="schedule", name=again["name"]).content)
+    assert (listed["origin"], back["origin"]) == ("published", "imported") and back["source"]["imported"] is True
+
+
+@pytest.mark.parametrize("kind, name", [("schedule", "mine"), ("calibration", "measured")])
+def test_what_is_there_under_another_name_is_not_imported_again(server, user, kind, name):
+    exported = get(server, "export", kind=kind, name=name)
+    assert post(server, "rename", {"kind": kind, "old": name, "new": "anew"}).status == 200
+    suffix = ".json" if kind == "schedule" else ".safetensors"
+    assert upload(server, f"x{suffix}", exported.content).json == {"kind": kind, "name": "anew", "existed": True}
+
+
+def test_a_file_that_differs_in_one_number_is_imported_beside(server, user):
+    changed = {"schema": 1, "name": "mine", **schedule(computed=[0, 1, 4])}
+    told = {"name": "mine (2)", "existed": False}
+    assert upload(server, "x.json", json.dumps(changed).encode()).json == {"kind": "schedule", **told}
+    errors = make_graph().errors.copy()
+    errors[0, 0] *= 2
+    replace(make_graph(errors=errors), source={"name": "measured"}).save(user / "import")
+    told = {"name": "measured (2)", "existed": False}
+    assert upload(server, "x.safetensors", (user / "import").read_bytes()).json == {"kind": "calibration", **told}
 
 
 def test_an_import_never_takes_a_name_that_is_in_use(server, user):
-    graph = replace(make_graph(), source={"name": "mine"})
+    graph = replace(make_graph(longest=3), source={"name": "mine"})
     graph.save(user / "import")
     content = (user / "import").read_bytes()
-    assert upload(server, "x.safetensors", content).json == {"kind": "calibration", "name": "mine (2)"}
-    data = {"schema": 1, "name": "auto", **schedule()}
-    assert upload(server, "x.json", json.dumps(data).encode()).json == {"kind": "schedule", "name": "auto (2)"}
+    told = {"kind": "calibration", "name": "mine (2)", "existed": False}
+    assert upload(server, "x.safetensors", content).json == told
+    data = {"schema": 1, "name": "auto", **schedule(computed=[0, 1, 4])}
+    told = {"kind": "schedule", "name": "auto (2)", "existed": False}
+    assert upload(server, "x.json", json.dumps(data).encode()).json == told
 
 
 def test_a_calibration_without_a_name_takes_that_of_its_file(server, user):
-    make_graph().save(user / "import")
+    graph = make_graph(longest=3)
+    graph.save(user / "import")
     content = (user / "import").read_bytes()
     assert upload(server, "../../From a friend.safetensors", content).json["name"] == "From a friend"
     from lemica.calibration.store import Calibrations
 
-    graph = Calibrations(user / "calibrations").get("From a friend")
-    assert np.array_equal(graph.errors, make_graph().errors) and graph.samples == make_graph().samples
+    found = Calibrations(user / "calibrations").get("From a friend")
+    assert np.array_equal(found.errors, graph.errors) and found.samples == graph.samples
 
 
 def broken_files(user: Path) -> dict[str, tuple[str, bytes]]:

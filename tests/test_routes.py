@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from route_requests import ODD_NAMES, OURS, files, get, make_graph, post, post_at_once, schedule, send, user_folder
+from test_calibration_store import OVERFLOWING, tensors_file
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
         "rules": ["output hold"], "samples": 2, "longest": 6, "file": "wan_tiny.safetensors", "patches": "",
         "imported": False,
     }]
-    assert shown["jobs"] == [{"name": "half-12345678", "samples": 1, "replays": 0}]
+    assert shown["jobs"] == [{"folder": "half-12345678", "name": "half", "samples": 1, "replays": 0}]
     assert [line.partition(":")[0] for line in shown["problems"]] == [
         "broken.json", "broken.safetensors", "half-12345678/sample-1.safetensors",
     ]
@@ -62,6 +63,37 @@ def test_a_file_that_cannot_be_read_is_named_without_its_path(server, user):
     answer = get(server, "library")
     assert [line.partition(":")[0] for line in answer.json["problems"]] == ["loop.json", "loop.safetensors"]
     assert str(server.user).encode() not in answer.content
+
+
+NODES = {"LeMiCa", "LeMiCaSolve", "LeMiCaCalibrate", "LeMiCaReport"}
+
+
+def test_no_file_takes_the_nodes_or_the_routes_away(server, user):
+    """Headers with shapes that no array can have, in a calibration and in the sample of a job; and what is no file."""
+    content = tensors_file({"lemica_error_graph": "{}"}, **OVERFLOWING)
+    (user / "calibrations" / "huge.safetensors").write_bytes(content)
+    job = user / "calibrations" / "half-12345678"
+    job.mkdir()
+    (job / "job.json").write_text("{}")
+    (job / "sample-1.safetensors").write_bytes(tensors_file({"lemica_sample": "{}"}, replayed=OVERFLOWING["errors"]))
+    (user / "calibrations" / "folder.safetensors").mkdir()
+    (user / "schedules" / "folder.json").mkdir()
+    told = get(server, "library").json["problems"]
+    assert [line.partition(":")[0] for line in told] == [
+        "folder.json", "folder.safetensors", "huge.safetensors", "half-12345678/sample-1.safetensors",
+    ]
+    assert NODES <= server.object_info().keys()
+    assert plan(server).status == 200 and solve(server).status == 200
+    assert post(server, "save", {"schedule": schedule(), "name": "new"}).status == 200
+
+
+@pytest.mark.parametrize("kind", ["schedules", "calibrations"])
+def test_a_folder_that_cannot_be_read_takes_nothing_away(server, user, kind):
+    (user / kind).rename(user / "kept")
+    (user / kind).symlink_to(kind)
+    assert f"{kind}: the folder cannot be read, " in " ".join(get(server, "library").json["problems"])
+    assert NODES <= server.object_info().keys()
+    assert plan(server).status == 200
 
 
 def test_every_route_is_there_under_api_as_well(server, user):

@@ -99,6 +99,15 @@ def test_a_stopped_calibration_goes_on_where_it_was(calibrated):
     assert calibrated["solver"] == done["budget"], "the solve node that is linked shows the same calibration"
 
 
+def test_a_fresh_page_says_what_is_kept_of_a_calibration(calibrated):
+    kept, finished = calibrated["kept"], calibrated["finished"]
+    assert re.search(r"^\d+ of at most \d+ model steps are kept: .* goes on where it stopped\.$", kept["hinted"])
+    assert kept.get("name") is None, "the page is fresh"
+    assert finished["hinted"].startswith("Finished: ") and "takes a moment" in finished["hinted"]
+    assert finished.get("name") is None and finished["curve"] and finished["budget"] == calibrated["done"]["budget"]
+    assert f"a calibration {NAME} with another cfg: give this one another name" in calibrated["other"]["hinted"]
+
+
 def test_a_cell_is_told_by_keys_and_by_the_mouse(calibrated):
     assert len(set(calibrated["words"])) >= 3
     for words in (*calibrated["words"], calibrated["hovered"]):

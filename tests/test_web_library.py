@@ -15,6 +15,8 @@ from route_requests import PACKAGED, get, make_graph, post, schedule
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOTS = ROOT / "tests" / "web" / "screenshots"
+JOBS = ("half run", "Half Run")
+"""Written alike in the names of their folders."""
 NODE = {
     "last_node_id": 1, "last_link_id": 0, "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4,
     "nodes": [
@@ -41,11 +43,12 @@ def page(server) -> Iterator:
     store.save("other", make_graph(12, 6, family="flux.1-dev"))
     store.save("day", make_graph(20, 8, rules, samples=(Sample("a bird", 3), Sample("a fish", 4))))
     store.save("night", make_graph(20, 8, rules))
-    job = JobFolder(store.root / folder_name("half run"), {"sigmas": [1.0, 0.0]}, 3)
-    job.open()
-    for seed in (1, 2):
-        job.save(Measured(Sample("a cat", seed), "c0", [0.5], np.ones(3), np.array([np.nan, 0.25, np.nan])))
-    job.close()
+    for name in JOBS:
+        job = JobFolder(store.root / folder_name(name), {"sigmas": [1.0, 0.0]}, 3, name)
+        job.open()
+        for seed in (1, 2):
+            job.save(Measured(Sample("a cat", seed), "c0", [0.5], np.ones(3), np.array([np.nan, 0.25, np.nan])))
+        job.close()
     post(server, "save", {"schedule": schedule(), "name": "mine"})
     (folder / "schedules" / "broken.json").write_text("{")
     yield server
@@ -62,19 +65,22 @@ def content(page) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def found(page, content, tmp_path_factory) -> dict:
     """What the page showed."""
+    from lemica.calibration.job_folder import folder_name
+
     SHOTS.mkdir(exist_ok=True)
     folder = tmp_path_factory.mktemp("files")
     files = {
         "from a friend.json": json.dumps({"schema": 1, "name": "theirs", **schedule()}).encode(),
         "broken.json": b'{"schema": 1, "name": ', "notes.txt": b"read me", "half.safetensors": content["night"][:-9],
         "night.safetensors": content["night"], "workflow.json": b'{"nodes": [], "links": []}',
-        "dropped.json": json.dumps({"schema": 1, "name": "dropped", **schedule()}).encode(),
+        "dropped.json": json.dumps({"schema": 1, "name": "dropped", **schedule(computed=[0, 1, 4])}).encode(),
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
     chosen = ["from a friend.json", "broken.json", "notes.txt", "half.safetensors", "night.safetensors"]
     return drive(
-        "library.mjs", page.url, packaged=PACKAGED, node=NODE, shots=SHOTS, last="night (2)",
+        "library.mjs", page.url, packaged=PACKAGED, node=NODE, shots=SHOTS, last="night",
+        jobs=[folder_name(name) for name in JOBS],
         files=[folder / name for name in chosen], dropped=[folder / "dropped.json", folder / "workflow.json"],
     )
 
@@ -85,7 +91,7 @@ def test_everything_is_listed_by_family(found):
     assert first["families"][0] == "Unfinished calibrations"
     assert {"LeMiCa demo (tiny Wan 2.1)", "FLUX.1-dev", "Wan 2.2 14B", "Wan 2.1 T2V 14B"} <= set(first["families"])
     counts = dict(zip(first["families"], first["counts"], strict=True))
-    assert counts["Unfinished calibrations"] == "1" and counts["Wan 2.1 T2V 14B"] == "4"
+    assert counts["Unfinished calibrations"] == "2" and counts["Wan 2.1 T2V 14B"] == "4"
     assert counts["Wan 2.2 14B"] == "estimated"
     assert first["problems"] == ["1 file left out"]
 
@@ -96,7 +102,7 @@ def test_a_search_and_a_filter_leave_what_fits(found):
     assert len(searched["entries"]) == 12 and set(searched["badges"]) == {"published"}
     assert found["nothing"]["families"] == [] and found["nothing"]["empty"] == "Nothing fits the search."
     assert yours["entries"] == ["other", "day", "night", "mine"]
-    assert found["unfinished"]["entries"] == ["half-run"]
+    assert found["unfinished"]["entries"] == list(JOBS)
 
 
 def test_a_packaged_schedule_is_shown_and_cannot_be_changed(found):
@@ -142,7 +148,8 @@ def test_a_calibration_is_shown_and_merged(page, found):
 
 def test_files_are_imported_and_each_broken_one_is_named_with_its_error(page, found):
     imported = found["imported"]
-    assert imported["said"] == ["Imported the schedule theirs.", "Imported the calibration night (2)."]
+    there = "The calibration night is there already, with the same content."
+    assert imported["said"] == ["Imported the schedule theirs.", there]
     broken, notes, half = imported["failed"]
     assert broken.startswith("broken.json: ") and "not valid JSON" in broken
     assert notes.startswith("notes.txt: ") and "(.json) or a calibration (.safetensors)" in notes
@@ -174,16 +181,23 @@ def test_a_schedule_is_chosen_on_the_selected_node(found):
 def test_an_unfinished_calibration_tells_how_to_go_on(found):
     kept, go_on = found["job"]["words"]
     assert kept == "2 samples begun, 2 replays on the disk" and "same name" in go_on
-    assert found["job"]["actions"] == []
+    assert found["job"]["actions"] == ["Delete…"]
     running = found["running"]
-    assert "half-run" not in running["entries"] and running["marks"] == ["running"]
+    assert running["entries"].count("half run") == 1 and running["marks"] == ["running"] and running["actions"] == []
     assert running["words"][0] == "1 min 0 s left · sample 1 of 2 · model step 30 of 120"
 
 
+def test_an_unfinished_calibration_is_deleted_when_asked_and_not_the_one_of_a_name_like_it(page, found):
+    assert "Half Run" in found["twinDialog"] and "All that was measured for it is lost" in found["twinDialog"]
+    assert {"Half Run", "half run"} <= set(found["twinKept"]["entries"])
+    assert found["twinDeleted"]["said"] == ["Deleted Half Run."] and "half run" in found["twinDeleted"]["entries"]
+    assert [job["name"] for job in get(page, "library").json["jobs"]] == ["half run"]
+
+
 def test_the_tree_is_walked_by_keys(found):
-    assert "half-run" not in found["folded"]["entries"] and found["folded"]["focus"].startswith("Unfinished")
-    assert "half-run" in found["walked"]["entries"] and found["walked"]["focus"].startswith("half-run")
-    assert found["escaped"]["title"] is None and found["escaped"]["focus"].startswith("half-run")
+    assert "half run" not in found["folded"]["entries"] and found["folded"]["focus"].startswith("Unfinished")
+    assert "half run" in found["walked"]["entries"] and found["walked"]["focus"].startswith("half run")
+    assert found["escaped"]["title"] is None and found["escaped"]["focus"].startswith("half run")
 
 
 def test_a_reload_and_the_other_renderer_find_everything_as_it_was(found):

@@ -102,6 +102,7 @@ def test_a_dragged_budget_is_an_order_for_a_schedule_of_its_own(ran):
 
 def test_a_strip_follows_the_steps_of_the_sampler(ran):
     assert ran["longer"]["cells"] == STEPS + 1
+    assert ran["left"]["error"] == "a point is missing" and ran["left"]["speed"] == ""
     assert ran["many"]["cells"] == 120 and ran["many"]["filled"] == ran["many"]["computed"]
 
 

@@ -28,6 +28,8 @@ class Tiny:
         cfg: 1 where the class cannot take two conds at once.
         stand_ins: for embedders whose width is fixed in the class.
         checkpoint: what a checkpoint holds besides the diffusion model.
+        network: the diffusion model's class, where ComfyUI 0.30.0 has none.
+        method: of the first block that is called with the tokens, if not the block itself.
     """
 
     config: str
@@ -43,6 +45,8 @@ class Tiny:
     cfg: float = 3.0
     stand_ins: dict[str, torch.nn.Module] = field(default_factory=dict)
     checkpoint: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    network: str = ""
+    method: str = ""
 
 
 def pooled(width: int) -> Extras:

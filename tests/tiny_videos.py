@@ -94,6 +94,10 @@ VIDEOS = {
         extras=tensors(face_video_pixels=(1, 3, 5, 16, 16), pose_video_latent=(1, 16, 1, 4, 4)),
         stand_ins={"motion_encoder": MotionStandIn()}, **WAN_BLOCKS,
     ),
+    "wan_animate2": Tiny(
+        "WAN_Animate2", WAN | {"model_type": "animate2", "in_dim": 36}, (1, 16, 3, 4, 4), (3, 12),
+        extras=tensors(pose_video_latent=VIDEO), network="WanAnimate2Model", method="forward_gen", **WAN_BLOCKS,
+    ),
     "wan22_dancer": Tiny(
         "WAN22_WanDancer",
         WAN | {
@@ -192,3 +196,16 @@ VIDEOS = {
         },
     ),
 }
+
+OUTPUT_ALONE = {
+    "minimax_h3": Tiny(
+        "MiniMaxH3",
+        {
+            "image_model": "minimax_h3", "hidden_size": 64, "num_layers": 2, "token_refiner_num_layers": 1,
+            "num_attention_heads": 2, "attention_head_dim": 32, "ffn_hidden_size": 64, "text_dim": 12,
+            "timestep_input_dim": 16, "time_embed_hidden_size": 32, "time_embed_dim": 16, "rope_inv_freq_len": 4,
+        },
+        ((1, 24, 2, 4, 4), (1, 32, 2, 5)), (3, 12), "blocks.0", 0, ("final_layer",),
+    ),
+}
+"""Models on which residual rules run on the output."""

@@ -57,6 +57,10 @@ def sample(
     )
 
 
+def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a, b)
+
+
 def counted(model):
     """A clone whose model evaluations are noted from outside, and the list they are noted in: conds per evaluation."""
     model = model.clone()

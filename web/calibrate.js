@@ -3,7 +3,7 @@ import { api } from '../../scripts/api.js'
 import {
   addView, chain, findNode, grow, hidePictures, libraryChanged, linkStyle, matchesId, service
 } from './calibration_node.js'
-import { costOrder, describeCost } from './calibration_order.js'
+import { costOrder, describeCost, describeKept, keptOrder } from './calibration_order.js'
 import { IDLE, isActive, reduce } from './calibration_state.js'
 import { createCalibrationView } from './calibration_view.js'
 import { newest } from './newest.js'
@@ -34,18 +34,27 @@ function addCalibration(node) {
   const medium = (calibration) => calibration.presets.medium
 
   const costs = newest(
-    service.cost,
-    (cost) => view.setHint(`${describeCost(cost)} ${HINT}`, describeCost(cost)),
+    async ({ order, kept }) => ({
+      cost: order && (await service.cost(order)),
+      kept: kept && (await service.kept(kept).catch(() => null))
+    }),
+    ({ cost, kept }, { named }) => {
+      const stands = kept ? describeKept(kept, cost?.steps ?? 0, named) : ''
+      const words = stands || (cost ? describeCost(cost) : '')
+      view.setHint(stands || `${words} ${HINT}`.trim(), words)
+      if (kept?.finished && !isActive(state) && view.name !== kept.name) open(kept.name)
+    },
     () => view.setHint(HINT)
   )
 
   function estimate() {
     const values = Object.fromEntries(node.widgets.map(({ name, value }) => [name, value]))
     const connected = node.inputs.filter(
-      (input) => input.name.startsWith('positive') && input.link != null
+      (input) => /^(positive|guider)/.test(input.name) && input.link != null
     )
     const order = costOrder(values, connected.length, view.family)
-    if (order) costs.request(order)
+    const kept = keptOrder(values, connected.length, node.properties?.lemica_calibration)
+    if (order || kept) costs.request({ order, kept, named: Boolean(values.name?.trim()) })
     else view.setHint(HINT)
   }
 
@@ -61,10 +70,18 @@ function addCalibration(node) {
     else if (name && !isActive(state)) open(name)
   }
 
+  /** A change of the workflow like any other: the page keeps it over a reload. */
+  function remember(name) {
+    if (node.properties.lemica_calibration === name) return
+    app.canvas.emitBeforeChange()
+    node.properties.lemica_calibration = name
+    app.canvas.emitAfterChange()
+  }
+
   function tell(event) {
     state = reduce(state, event)
     view.showProgress(state)
-    node.properties.lemica_calibration = state.name
+    remember(state.name)
     if (state.phase === 'done') open(state.name)
   }
 

@@ -16,6 +16,8 @@ export const service = {
   /** @param {object} body */
   cost: (body) => server.post('cost', body),
   /** @param {object} body */
+  kept: (body) => server.post('kept', body),
+  /** @param {object} body */
   solve: (body) => server.post('solve', body),
   /** @param {object} body */
   save: (body) => server.post('save', body),

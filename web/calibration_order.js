@@ -1,4 +1,4 @@
-/** What the widgets of a calibrate node ask for, in the words of POST /lemica/cost. Pure. */
+/** What the widgets of a calibrate node ask for, in the words of POST /lemica/cost and POST /lemica/kept. Pure. */
 
 const NUMBERS = { steps: [2, 1000], longest: [0, 1000], tries: [0, 1000] }
 
@@ -9,8 +9,7 @@ const NUMBERS = { steps: [2, 1000], longest: [0, 1000], tries: [0, 1000] }
  * @returns {object | null} null where something is not known before it runs, or does not fit
  */
 export function costOrder(values, connected, family) {
-  const typed = String(values.prompts ?? '').split('\n').filter((line) => line.trim())
-  const samples = (connected + typed.length) * (values.seeds ?? 1)
+  const samples = (connected + typedIn(values).length) * (values.seeds ?? 1)
   const fits = Object.entries(NUMBERS).every(
     ([name, [least, most]]) =>
       Number.isInteger(values[name]) && values[name] >= least && values[name] <= most
@@ -20,6 +19,44 @@ export function costOrder(values, connected, family) {
   const { steps, longest, tries, mode, rules } = values
   const known = family ? { family } : {}
   return { steps, longest, tries, mode, rules, samples, ...known }
+}
+
+const typedIn = ({ prompts }) =>
+  String(prompts ?? '').split('\n').map((line) => line.trim()).filter(Boolean)
+
+/**
+ * @param {Record<string, any>} values the widgets by name
+ * @param {number} connected prompts, or guiders, that are connected
+ * @param {string} known the name of the calibration that the node has made, or nothing
+ * @returns {object | null} null where the calibration has no name before it runs, or no prompts
+ */
+export function keptOrder(values, connected, known) {
+  const name = String(values.name ?? '').trim() || known
+  const { seed, seeds, tries, mode, rules, metric, longest } = values
+  // the custom twin has neither: its prompts are names, and sigmas come to it
+  const own = values.sampler_name !== undefined
+  const prompts = own ? typedIn(values) : []
+  if (!name || !(connected + prompts.length)) return null
+  const { steps, cfg, scheduler, denoise, sampler_name: sampler } = values
+  const setup = own ? { steps, setup: { sampler, scheduler, cfg, denoise } } : {}
+  return { name, seed, seeds, tries, mode, rules, metric, longest, connected, prompts, ...setup }
+}
+
+/**
+ * What is on the disk of a calibration, in words; nothing where there is nothing.
+ * @param {{ name: string, steps: number, finished: boolean, different: string[] }} kept
+ * @param {number} total the steps that it takes at most, 0 where that is not known
+ * @param {boolean} named whether its name was typed: it is no other then
+ */
+export function describeKept({ name, steps, finished, different }, total, named) {
+  if (different.length) {
+    const other = `There is a calibration ${name} with another ${different.join(' and ')}`
+    return named ? `${other}: give this one another name, or the same settings to go on with it.` : ''
+  }
+  if (finished) return 'Finished: with the same model and prompts, queueing it again takes a moment.'
+  if (!steps) return ''
+  const share = total > steps ? `${steps} of at most ${total}` : String(steps)
+  return `${share} model steps are kept: with the same model and prompts, queueing it goes on where it stopped.`
 }
 
 /** @param {{ text: string }} cost */

@@ -9,6 +9,7 @@ const NODE = 'LeMiCa'
 const PLAN_EVENT = 'lemica.plan'
 const STEP_EVENT = 'lemica.step'
 const RUN_EVENT = 'lemica.run'
+const HOST_EVENT = 'lemica.host'
 const CALIBRATION_EVENT = 'lemica.calibration'
 const LIBRARY_EVENT = 'lemica.library'
 const LEAST_HEIGHT = 84
@@ -105,6 +106,9 @@ app.registerExtension({
       const run = viewOf(detail.node)?.end(detail)
       if (run) lastRuns.set(runKey(detail.node), run)
     })
+    api.addEventListener(HOST_EVENT, ({ detail }) =>
+      viewOf(detail.node)?.warn(detail.text)
+    )
     api.addEventListener(CALIBRATION_EVENT, ({ detail }) => {
       if (detail.state === 'done') offerLibrary()
     })

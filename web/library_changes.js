@@ -13,8 +13,8 @@ export function createChanges(server) {
      */
     rename: ({ kind, name: old }, name) => server.post('rename', { kind, old, new: name }),
 
-    /** @param {Entry} entry */
-    remove: ({ kind, name }) => server.post('delete', { kind, name }),
+    /** @param {Entry} entry what is unfinished goes by its folder: two may have names that are written alike */
+    remove: ({ kind, name, data }) => server.post('delete', { kind, name: kind === 'job' ? data.folder : name }),
 
     /** @param {Entry} one */
     merge: (one, other, name) => server.post('merge', { first: one.name, second: other, name }),
@@ -39,7 +39,7 @@ export function createChanges(server) {
      * One after the other, so that each finds the names that are free then.
      * @param {File[]} files
      * @returns {Promise<{
-     *   done: { file: string, kind: string, name: string }[], failed: { file: string, error: string }[]
+     *   done: { file: string, kind: string, name: string, existed: boolean }[], failed: { file: string, error: string }[]
      * }>}
      */
     async importFiles(files) {

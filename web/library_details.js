@@ -122,10 +122,10 @@ export function createDetails(given) {
 
   function buttons() {
     const { kind, own } = entry
-    if (kind === 'job') return []
     if (kind === 'estimate') return [button('Save…', keep, 'Save this as a schedule of yours')]
     const remove = button('Delete…', () => given.onDelete(entry))
     remove.classList.add('lemica-danger')
+    if (kind === 'job') return own ? [remove] : []
     return [
       button('Use', () => given.onUse(entry), 'Choose it on the selected LeMiCa node'),
       button('Export', () => given.onExport(entry), 'Download its file'),

@@ -9,7 +9,7 @@
  * @property {string} key of its own among all entries
  * @property {string} name
  * @property {string} family
- * @property {boolean} own whether it can be renamed and deleted
+ * @property {boolean} own whether it is the user's to change
  * @property {string[]} badges where it comes from, the most telling first
  * @property {string} measure its size in few words
  * @property {number} steps
@@ -23,17 +23,6 @@ const PLAIN_ORIGINS = ['calibrated', 'custom', 'imported']
 
 /** The key of an entry. */
 export const keyOf = (kind, name) => `${kind}:${name}`
-
-/**
- * A part of ComfyUI's folder name for what a calibration measures, which is all that the disk tells of its name.
- * @param {string} name
- */
-const slugOf = (name) =>
-  name.toLowerCase().replace(/[^a-z0-9.]+/g, '-').replace(/^[-.]+|[-.]+$/g, '').slice(0, 60) ||
-  'calibration'
-
-/** A folder name without the digits that make it unique. */
-const withoutDigest = (folder) => folder.replace(/-[0-9a-f]{8}$/, '')
 
 function scheduleEntry(schedule) {
   const { name, family, own, origin, steps, budget, source } = schedule
@@ -62,13 +51,12 @@ const estimateEntry = (family, preset) => ({
   family, own: false, steps: 0, badges: ['estimated'], measure: '', data: { preset }
 })
 
-function jobEntry(job, running) {
-  const name = running?.name ?? withoutDigest(job.name)
+function jobEntry(folder, job, running) {
   const share = running?.total ? `${Math.floor((100 * running.done) / running.total)} %` : ''
   return {
-    kind: 'job', key: keyOf('job', name), name, family: UNFINISHED, own: false, steps: 0,
-    badges: [running ? 'running' : 'stopped'],
-    measure: share || counted(job?.samples ?? 0, 'sample'), data: { ...job, running }
+    kind: 'job', key: keyOf('job', folder), name: running?.name ?? job.name, family: UNFINISHED,
+    own: !running, steps: 0, badges: [running ? 'running' : 'stopped'],
+    measure: share || counted(job?.samples ?? 0, 'sample'), data: { ...job, folder, running }
   }
 }
 
@@ -76,7 +64,7 @@ export const counted = (count, what) => `${count} ${what}${count === 1 ? '' : 's
 
 /**
  * @param {any} library an answer of GET /lemica/library
- * @param {{ name: string, done: number, total: number }[]} running calibrations
+ * @param {{ name: string, folder: string, done: number, total: number }[]} running calibrations
  * @returns {Entry[]}
  */
 export function entriesOf(library, running = []) {
@@ -87,14 +75,11 @@ export function entriesOf(library, running = []) {
   const estimates = library.families
     .filter(({ key }) => !covered.has(key))
     .flatMap(({ key }) => PRESETS.map((preset) => estimateEntry(key, preset)))
-  const slugs = new Set(running.map(({ name }) => slugOf(name)))
-  const stopped = library.jobs.filter((job) => !slugs.has(withoutDigest(job.name)))
-  const jobs = [
-    ...running.map((one) =>
-      jobEntry(library.jobs.find((job) => withoutDigest(job.name) === slugOf(one.name)), one)
-    ),
-    ...stopped.map((job) => jobEntry(job, null))
-  ]
+  const folders = new Map(library.jobs.map((job) => [job.folder, job]))
+  const active = new Map(running.map((one) => [one.folder, one]))
+  const jobs = [...new Set([...active.keys(), ...folders.keys()])].map((folder) =>
+    jobEntry(folder, folders.get(folder), active.get(folder))
+  )
   return [...known, ...estimates, ...jobs]
 }
 

@@ -175,7 +175,9 @@ export function createLibraryView(given) {
     messages.say([`Importing ${counted(files.length, 'file')}…`])
     const { done, failed } = await changes.importFiles(files)
     messages.say(
-      done.map(({ kind, name }) => `Imported the ${kind} ${name}.`),
+      done.map(({ kind, name, existed }) =>
+        existed ? `The ${kind} ${name} is there already, with the same content.` : `Imported the ${kind} ${name}.`
+      ),
       [
         ...failed.map(({ file, error }) => `${file}: ${error}`),
         ...folders.map((folder) => `${folder}: this is a folder, drop the files in it.`)
@@ -208,8 +210,8 @@ export function createLibraryView(given) {
     remember({ chosen: come.key, open })
   }
 
-  const note = ({ name, state, text = '', stage = '', done = 0, total = 0, seconds_left = null }) =>
-    running.set(name, { name, phase: state, estimate: text, stage, done, total, secondsLeft: seconds_left })
+  const note = ({ name, folder, state, text = '', stage = '', done = 0, total = 0, seconds_left = null }) =>
+    running.set(folder, { name, folder, phase: state, estimate: text, stage, done, total, secondsLeft: seconds_left })
 
   const refresh = () => asking.request(undefined)
 

@@ -43,7 +43,7 @@ export function createView(node) {
     state.error = error
     draw()
   })
-  const state = { plan: null, error: '', live: null, run: null }
+  const state = { plan: null, error: '', live: null, run: null, host: '' }
 
   function known() {
     const model = modelName(node, app.rootGraph)
@@ -118,9 +118,16 @@ export function createView(node) {
       if (JSON.stringify(found) !== JSON.stringify(node.properties.lemica))
         node.properties.lemica = found
       if (found.model) rememberFamily(found.model, found.family)
+      state.host = ''
       state.live = { schedule: event, step: -1, steps: event.steps }
       state.key = key(settingsOf(node))
       refresh()
+    },
+    /** The model was left as it is, for this reason. */
+    warn(text) {
+      state.host = text
+      state.live = null
+      draw()
     },
     /** A run is at this step. */
     step({ step, steps }) {

@@ -30,6 +30,7 @@ import { withComputed } from './strip.js'
  * @property {{ schedule: Pattern | null, step: number, steps: number } | null} live
  * @property {{ report: RunReport, schedule: Pattern | null } | null} run the last one
  * @property {boolean} fresh whether that run had the settings of now
+ * @property {string} [host] why the node left its model as it is, when it last ran
  */
 
 /**
@@ -111,6 +112,7 @@ export function panelOf(state) {
     notes: [planNote(state, byHand)].filter(Boolean),
     error: state.error
   }
+  if (state.host) return { ...base, speed: '', speedKind: '', error: state.host }
   if (state.live) return livePanel(base, state.live)
   if (!state.run) return base
   return state.fresh ? ranPanel(base, state.run) : withLastRun(base, state.run)

@@ -23,9 +23,12 @@ function readKept() {
 const MEASURED = 'What was measured for it here stays on the disk, among the unfinished calibrations.'
 
 async function confirmDelete({ kind, name }) {
+  const what = kind === 'job' ? 'unfinished calibration' : kind
   const answer = await app.extensionManager.dialog.confirm({
-    title: `Delete ${kind}`,
-    message: `Delete the ${kind} ${name}? This cannot be undone.`,
+    title: `Delete ${what}`,
+    message:
+      `Delete the ${what} ${name}? ` +
+      (kind === 'job' ? 'All that was measured for it is lost.' : 'This cannot be undone.'),
     type: 'delete',
     ...(kind === 'calibration' ? { hint: MEASURED } : {})
   })

@@ -169,6 +169,10 @@ class Link:
             self._connection.send(message)
 
 
+def _install() -> str:
+    return f'{sys.executable} -m pip install "ray>={".".join(map(str, OLDEST))}"'
+
+
 def main() -> None:
     key = bytes.fromhex(sys.stdin.readline().strip())
     with Listener(("127.0.0.1", 0), authkey=key) as listener:
@@ -183,16 +187,10 @@ def main() -> None:
     try:
         import ray
     except ImportError as error:
-        link.tell(
-            "failed", f"{error}. Install Ray in the Python that runs ComfyUI: {sys.executable} -m pip install \"ray>=2.52\""
-        )
+        link.tell("failed", f"{error}. Install Ray in the Python that runs ComfyUI: {_install()}")
         return
     if tuple(map(int, ray.__version__.split(".")[:2])) < OLDEST:
-        wanted = ".".join(map(str, OLDEST))
-        link.tell(
-            "failed", f"Ray is {ray.__version__}, tokens keep others out from {wanted} on. Install Ray anew: "
-            f'{sys.executable} -m pip install "ray>={wanted}"'
-        )
+        link.tell("failed", f"Ray is {ray.__version__}, which has no tokens to keep others out. Install Ray anew: {_install()}")
         return
     try:
         found = link.start(address, workers)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import comfy.cli_args
 import comfy.model_management
 import folder_paths
-from comfy.cli_args import args
 from comfy_api.latest import io
 
 from ...calibration.cluster import crew
@@ -47,7 +47,7 @@ def on_ray(
         "prompt": prompt, "node": node_id, "class_type": prompt[node_id]["class_type"], "facts": facts_of(prompt),
         "rules": [str(rule) for rule in settings.rules], "metric": settings.metric, "longest": settings.longest,
         "seeds": [sampling.sample.seed for sampling in samplings], "sigmas": list(samplings[0].sigmas),
-        "preview": args.preview_method.value,
+        "preview": comfy.cli_args.args.preview_method.value,
     }
     home = {
         "path": os.path.dirname(os.path.abspath(folder_paths.__file__)), "arguments": sys.argv[1:],

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfyui_version
 import folder_paths
-from comfy_execution.graph import DynamicPrompt
-from comfy_execution.graph_utils import is_link
+from comfy_execution import graph_utils
 
 from ...calibration.cluster.facts import facts
 from ..demo import PROMPTS, TRANSFORMER
+
+if TYPE_CHECKING:
+    from comfy_execution.graph import DynamicPrompt
 
 LONGEST_NAME = 512
 OTHER_KINDS = ("custom_nodes",)
@@ -28,7 +31,7 @@ def upstream(prompt: DynamicPrompt, node_id: str) -> dict[str, dict]:
             continue
         node = prompt.get_node(one)
         found[one] = {"class_type": node["class_type"], "inputs": dict(node["inputs"])}
-        waiting += [value[0] for value in node["inputs"].values() if is_link(value)]
+        waiting += [value[0] for value in node["inputs"].values() if graph_utils.is_link(value)]
     return found
 
 

@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import execution
 import latent_preview
 import numpy as np
 import torch
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from server import PromptServer
 
@@ -35,6 +35,9 @@ from ...calibration.segments import all_segments
 from ...schedules import Rule
 from ..calibration_run import FrameDistance, Order
 from .upstream import facts_of
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 PREVIEW_GAP = 0.25
 """The shortest time between two previews, in seconds."""

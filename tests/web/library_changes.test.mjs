@@ -29,6 +29,15 @@ test('files are imported one by one, and a refused one does not stop the rest', 
   assert.deepEqual(asked.map(([, file]) => file), ['a.json', 'broken.json', 'b.json'])
 })
 
+test('what is unfinished is deleted by its folder, all else by its name', async () => {
+  const { changes, asked } = serverOf(() => [200, {}])
+  await changes.remove({ kind: 'job', name: 'Test 1', data: { folder: 'test-1-0123abcd' } })
+  await changes.remove({ kind: 'calibration', name: 'Test 1', data: {} })
+  assert.deepEqual(asked.map(([, body]) => body), [
+    { kind: 'job', name: 'test-1-0123abcd' }, { kind: 'calibration', name: 'Test 1' }
+  ])
+})
+
 test('a copy is what the server exports, sigmas and all', async () => {
   const schedule = { name: 'a/b', steps: 2, sigmas: [1, 0.5, 0] }
   const { changes, asked } = serverOf((path) => [200, path.includes('export') ? schedule : { name: 'mine' }])

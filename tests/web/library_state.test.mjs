@@ -23,7 +23,7 @@ const library = {
     schedule('guessed', { family: 'demo', own: true, origin: 'estimated' })
   ],
   calibrations: [calibration('night'), calibration('day'), calibration('long', { steps: 50 })],
-  jobs: [{ name: 'half-run-0123abcd', samples: 2, replays: 7 }],
+  jobs: [{ folder: 'half-run-0123abcd', name: 'half-run', samples: 2, replays: 7 }],
   problems: []
 }
 const entries = entriesOf(library)
@@ -39,7 +39,7 @@ test('an entry tells where it comes from and whether it is the user\'s', () => {
   )
   assert.deepEqual(
     ['wan/b20', 'by hand', 'night', 'half-run'].map((name) => named(name).own),
-    [false, true, true, false]
+    [false, true, true, true]
   )
 })
 
@@ -100,13 +100,31 @@ test('a family that is not in the list is called by its key', () => {
 })
 
 test('a running calibration stands in place of its folder', () => {
-  const running = { name: 'Half run', phase: 'running', done: 30, total: 120 }
+  const running = { name: 'Half run', folder: 'half-run-0123abcd', phase: 'running', done: 30, total: 120 }
   const jobs = entriesOf(library, [running]).filter(({ kind }) => kind === 'job')
   const [{ name, measure, badges }] = jobs
   assert.deepEqual([name, measure, ...badges], ['Half run', '25 %', 'running'])
   assert.equal(jobs[0].data.replays, 7)
-  const other = entriesOf(library, [{ ...running, name: 'another' }]).filter(({ kind }) => kind === 'job')
+  assert.equal(jobs[0].own, false, 'it cannot be deleted')
+  const other = entriesOf(library, [{ ...running, name: 'another', folder: 'another-01234567' }]).filter(({ kind }) => kind === 'job')
   assert.deepEqual(other.map(({ name }) => name), ['another', 'half-run'])
+})
+
+test('calibrations whose names are written alike are told apart', () => {
+  const [one, two] = [
+    { folder: 'test-1-0123abcd', name: 'Test 1', samples: 1, replays: 2 },
+    { folder: 'test-1-89abcdef', name: 'test-1', samples: 3, replays: 4 }
+  ]
+  const jobsOf = (jobs, running) => entriesOf({ ...library, jobs }, running).filter(({ kind }) => kind === 'job')
+  const both = jobsOf([one, two], [])
+  assert.deepEqual(both.map(({ key, name }) => [key, name]), [
+    ['job:test-1-0123abcd', 'Test 1'], ['job:test-1-89abcdef', 'test-1']
+  ])
+  const running = { name: 'test-1', folder: two.folder, phase: 'running', done: 1, total: 4 }
+  assert.deepEqual(
+    jobsOf([one, two], [running]).map(({ name, badges, data }) => [name, badges[0], data.samples]),
+    [['test-1', 'running', 3], ['Test 1', 'stopped', 1]]
+  )
 })
 
 test('rows are those of open families, of which a large one is shown in part', () => {

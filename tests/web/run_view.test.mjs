@@ -62,6 +62,16 @@ test('steps chosen by hand keep the rules that the plan has there', () => {
   assert.ok(panel.editable)
 })
 
+test('a model that was left as it is: the reason stands, and no speed is promised, whatever ran before', () => {
+  const host = 'Computing every step: This ComfyUI is not one that LeMiCa knows'
+  const run = { report, schedule: plan }
+  for (const before of [{}, { run, fresh: true }, { error: 'x' }]) {
+    const panel = panelOf({ ...state, ...before, host })
+    assert.deepEqual([panel.error, panel.speed, panel.speedKind], [host, '', ''])
+    assert.deepEqual(panel.notes, panelOf(state).notes)
+  }
+})
+
 test('during a run: its own schedule, the current step, and no error of the settings', () => {
   const schedule = { ...plan, name: 'wan/b3', computed: [0, 1, 2], rules: Array(3).fill('output hold') }
   const starting = panelOf({ ...state, error: 'x', live: { schedule, step: -1, steps: 4 } })

@@ -103,11 +103,27 @@ const flood = (page, name) =>
     }, 250)
   }, name)
 
+/** Waits until the view says this. */
+const hints = (page, words) =>
+  page.waitForFunction(
+    (words) => document.querySelector('.lemica-calibrate-view .lemica-hint')?.textContent.includes(words), words
+  )
+
+const settled = (page) =>
+  set(page, { steps: given.steps, tries: 1, name: given.name, rules: 'output', seed: 5 })
+
+/** The workflow as it came, with the settings of the calibration, once its node says this. */
+async function fresh(page, words) {
+  await load(page, JSON.parse(fs.readFileSync(given.workflow, 'utf8')))
+  await settled(page)
+  await hints(page, words)
+  await focusOn(page, NODE, 1, 100, 150)
+  return view(page)
+}
+
 await onPage(async (page) => {
   await load(page, JSON.parse(fs.readFileSync(given.workflow, 'utf8')))
-  await set(page, {
-    steps: given.steps, tries: 1, name: given.name, rules: 'output', seed: 5
-  })
+  await settled(page)
   await focusOn(page, NODE, 1, 100, 150)
   await page.waitForTimeout(1000)
   const before = await view(page)
@@ -127,6 +143,7 @@ await onPage(async (page) => {
     () => document.querySelector('.lemica-calibrate-view .lemica-progress b').textContent === 'Stopped'
   )
   const stopped = { ...(await view(page)), coloured: await coloured(page) }
+  const kept = await fresh(page, 'are kept')
 
   await queue(page, false)
   await page.waitForSelector('.lemica-calibrate-view .lemica-map:not(.lemica-hidden)')
@@ -177,8 +194,12 @@ await onPage(async (page) => {
   await page.waitForTimeout(500)
   const flooded = await frames(page, 4)
   await page.evaluate(() => clearInterval(window.lemicaFlood))
+  const finished = await fresh(page, 'Finished')
+  await set(page, { cfg: 2.5 })
+  await hints(page, 'other')
+  const other = await view(page)
   return {
     quiet, flooded,
-    before, begun, running, stopped, resumed, error, done, solver, words, hovered, reloaded, vue, vueBox, idle, busy
+    kept, finished, other, before, begun, running, stopped, resumed, error, done, solver, words, hovered, reloaded, vue, vueBox, idle, busy
   }
 }, { width: 1300, height: 1500 })

@@ -76,9 +76,8 @@ async function unfold(page, title) {
   if ((await head.getAttribute('aria-expanded')) === 'false') await head.click()
 }
 
-async function details(page, key) {
+async function details(page, key, name = key.slice(key.indexOf(':') + 1)) {
   await entry(page, key).click()
-  const name = key.slice(key.indexOf(':') + 1)
   return shown(page, `details of ${key}`, (now) => now.title === name)
 }
 
@@ -221,11 +220,25 @@ await onPage(async (page) => {
   })
 
   await unfold(page, 'Unfinished')
-  found.job = await details(page, 'job:half-run')
+  const [job, twin] = given.jobs.map((folder) => `job:${folder}`)
+  await details(page, twin, 'Half Run')
+  await action(page, 'Delete').click()
+  await dialog(page).waitFor()
+  found.twinDialog = await dialog(page).textContent()
+  await dialog(page).getByRole('button', { name: 'Cancel' }).click()
+  await dialog(page).waitFor({ state: 'detached' })
+  found.twinKept = await view(page)
+  await entry(page, twin).focus()
+  await page.keyboard.press('Delete')
+  await dialog(page).getByRole('button', { name: 'Delete' }).click()
+  found.twinDeleted = await shown(
+    page, 'one less', (now) => !now.entries.includes('Half Run') && now.said.length === 1
+  )
+  found.job = await details(page, job, 'half run')
   const calibrates = (event) =>
     page.evaluate(
       (detail) => window.app.api.dispatchEvent(new CustomEvent('lemica.calibration', { detail })),
-      { node: '99', name: 'half run', ...event }
+      { node: '99', name: 'half run', folder: given.jobs[0], ...event }
     )
   await calibrates({ state: 'running', stage: 'sample 1 of 2', done: 30, total: 120, seconds_left: 60 })
   const other = await entry(page, 'calibration:other').boundingBox()
@@ -235,10 +248,10 @@ await onPage(async (page) => {
   await page.mouse.up()
   found.clicked = await shown(page, 'a click amidst a redraw', (now) => now.title === 'other')
   await calibrates({ state: 'running', stage: 'sample 1 of 2', done: 30, total: 120, seconds_left: 60 })
-  found.running = await details(page, 'job:half run')
+  found.running = await details(page, job, 'half run')
   await calibrates({ state: 'stopped' })
-  await shown(page, 'a stopped one', (now) => now.entries.includes('half-run'))
-  await entry(page, 'job:half-run').click()
+  await shown(page, 'a stopped one', (now) => now.marks.join() === 'stopped')
+  await entry(page, job).click()
   await page.keyboard.press('Home')
   await page.keyboard.press('ArrowLeft')
   found.folded = await view(page)

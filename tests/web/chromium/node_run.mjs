@@ -99,5 +99,11 @@ await onPage(async (page) => {
   await load(page, demo({ steps: 120 }))
   found.many = await shown(page, 'many steps', (now) => now.cells === 120)
   await picture(page, 'node_120_steps')
+  await page.evaluate(() => {
+    const { app } = window
+    const { id } = app.graph._nodes.find(({ type }) => type === 'LeMiCa')
+    app.api.dispatchCustomEvent('lemica.host', { node: String(id), text: 'a point is missing' })
+  })
+  found.left = await shown(page, 'why the model is left as it is', (now) => now.error !== '')
   return found
 })
