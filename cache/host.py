@@ -58,18 +58,26 @@ class Point:
 
 
 def _begins(signature: inspect.Signature, names: tuple[str, ...]) -> bool:
-    places = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    places = _places(signature)
     found = tuple(p.name for p in places if p.name != "self")[: len(names)]
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())  # another pack's wrapper
+    takes_any = _takes_any(signature)  # another pack's wrapper
     return found == (names[: len(found)] if takes_any else names)
 
 
 def _takes(signature: inspect.Signature, arguments: int) -> bool:
-    try:
-        signature.bind(*range(arguments))
-    except TypeError:
+    places, others = _places(signature), signature.parameters.values()
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in others):
         return False
-    return True
+    needed = sum(p.default is p.empty for p in places)
+    return needed <= arguments and (_takes_any(signature) or arguments <= len(places))
+
+
+def _places(signature: inspect.Signature) -> list[inspect.Parameter]:
+    return [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _takes_any(signature: inspect.Signature) -> bool:
+    return any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
 
 
 POINTS = (
