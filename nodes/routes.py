@@ -18,7 +18,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "export", by_query(changes.export)),
     ("POST", "plan", by_body(show_plan, SOLVING)),
     ("POST", "cost", by_body(show_cost, SOLVING)),
-    ("POST", "kept", by_body(show_kept)),
+    ("POST", "kept", by_body(show_kept, SOLVING)),
     ("POST", "solve", by_body(views.show_solution, SOLVING)),
     ("POST", "save", by_body(changes.save, CHANGING)),
     ("POST", "undo", by_body(changes.undo, CHANGING)),
