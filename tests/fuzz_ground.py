@@ -150,7 +150,8 @@ class Requests:
         stream.feed_data(content)
         stream.feed_eof()
         limits = {"client_max_size": 100 << 20, "loop": self._loop}
-        request = make_mocked_request("POST", "/lemica/import", {**headers, "X-LeMiCa": "1"}, payload=stream, **limits, **self._server)
+        headers = {**headers, "X-LeMiCa": "1"}
+        request = make_mocked_request("POST", "/lemica/import", headers, payload=stream, **limits, **self._server)
         self._check("import", request)
 
     def _check(self, route: str, request: object) -> None:

@@ -71,7 +71,9 @@ def test_every_route_that_is_posted_to_wants_the_header(server, user, route):
     assert ask(server, route, body, {**headers, "X-LeMiCa": "1", "Origin": server.url})[0] == 400
 
 
-@pytest.mark.parametrize("name", ["rebound.example", "rebound.example:8188", "localhost.rebound.example", "127.0.0.1.example", ""])
+@pytest.mark.parametrize("name", [
+    "rebound.example", "rebound.example:8188", "localhost.rebound.example", "127.0.0.1.example", "",
+])
 def test_a_name_that_leads_here_without_being_ours_is_told_nothing(server, user, name):
     """A page of rebound.example, whose name now leads to this machine: host and origin agree."""
     before = files(user)
