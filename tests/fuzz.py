@@ -96,8 +96,8 @@ def body_of(draw: Random, route: str) -> dict[str, object]:
     for key in ("name", "new"):
         if key in body and route != "delete" and draw.random() < 0.3:
             body[key] = "taken"
-    if route == "plan" and draw.random() < 0.05:
-        body |= {"steps": draw.choice([200, 1000, 4000, 10_000]), "schedule": draw.choice(["auto", "ref", "measured"])}
+    if route == "plan" and draw.random() < 0.03:
+        body |= {"steps": draw.choice([150, 1000, 4000, 10_000]), "schedule": "ref"}
     return body
 
 

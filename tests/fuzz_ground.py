@@ -153,8 +153,8 @@ class Requests:
         stream.feed_data(content)
         stream.feed_eof()
         limits = {"client_max_size": 100 << 20, "loop": self._loop}
-        told = {**headers, "X-LeMiCa": "1"}
-        request = make_mocked_request("POST", "/lemica/import", told, payload=stream, **limits, **self._server)
+        headers = {**headers, "X-LeMiCa": "1"}
+        request = make_mocked_request("POST", "/lemica/import", headers, payload=stream, **limits, **self._server)
         self._check("import", request)
 
     def _check(self, route: str, request: object) -> None:
