@@ -267,12 +267,6 @@ def test_conds_without_a_uuid_are_computed_at_every_step(told, wan, tiny_wan, ru
     assert any("uuid" in doubt for doubt in told[-1][1]["doubts"])
 
 
-@pytest.mark.parametrize("point", (*POINTS, *BLOCK_POINTS), ids=str)
-def test_contributors_are_told_of_every_point(point):
-    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Where the pack hooks into ComfyUI")[1]
-    assert point.name.split(".")[-1] in table
-
-
 @pytest.mark.parametrize("path", sorted(
     path for part in ("cache", "calibration", "nodes", "schedules") for path in (ROOT / part).rglob("*.py")
 ), ids=lambda path: str(path.relative_to(ROOT)))
