@@ -3,8 +3,8 @@
 
 tests/versions.py                      the pure parts on every Python from 3.10 on that is found
 tests/versions.py PYTHON ...           on these
-tests/versions.py --engine PYTHON ...  the engine's tests too, on the ComfyUI of tests/run: COMFYUI_PATH and COMFYUI_PYTHON,
-                                       or the packaged one, which is built for each Python (6 GB)
+tests/versions.py --engine PYTHON ...  the engine's tests instead, on the ComfyUI of tests/run: COMFYUI_PATH and
+                                       COMFYUI_PYTHON, or the packaged one, which is built for each Python (6 GB)
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def row_of(python: str, engine: bool) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"PYTHONPYCACHEPREFIX": str(Path(folder, "compiled"))}
         compiles = run([python, "-W", "error", "-m", "compileall", "-q", *PARTS], environment)
-        pure = pure_parts(python, Path(folder, "venv"))
+        pure = Outcome("not run", {}) if engine else pure_parts(python, Path(folder, "venv"))
     measured = pytest([python, "tests/run"], ENGINE) if engine else Outcome("not run", {})
     versions = pure.versions | measured.versions
     return [
