@@ -17,7 +17,17 @@ from ..cache.placement import CACHE_DEVICES
 from ..cache.report import RunReport
 from ..cache.wrapper import Choose, OnStep, install
 from ..calibration.choose import choose
-from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
+from ..schedules import (
+    PRESETS,
+    SLOPES,
+    TARGETS,
+    GridError,
+    ModelIdentity,
+    Rule,
+    Schedule,
+    ScheduleError,
+    find_family,
+)
 from .library import calibrations, library
 
 CUSTOM = "custom"
@@ -85,6 +95,8 @@ def chooser(
         library().get(name)
 
     def chosen(sigmas: Sequence[float]) -> tuple[Schedule, str]:
+        if computed and computed[-1] > len(sigmas) - 2:  # the wrapper computes every step: the sampler is not to blame
+            raise GridError(f"step {computed[-1]} was chosen by hand, the run has {len(sigmas) - 1} steps")
         wanted = min(len(computed), len(sigmas) - 1) if computed else budget
         selection = choose(
             library(), calibrations(), match, sigmas, preset=preset, budget=wanted, name=name, rule=rule
@@ -99,22 +111,27 @@ def chooser(
 
 
 def by_hand(schedule: Schedule, computed: tuple[int, ...]) -> Schedule:
-    """The same run with these steps computed; each has the rule that the schedule has there.
-
-    Raises:
-        ScheduleError: step 0 is missing, a step is listed twice or out of order, or is not in the run.
-    """
+    """The same run with these steps computed, all of them in it; each has the rule that the schedule has there."""
     rules = tuple(schedule.rules[bisect_right(schedule.computed, step) - 1] for step in computed)
     source = {"rules_from": schedule.name}
     return replace(schedule, name="by hand", computed=computed, rules=rules, origin="custom", source=source)
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
-    """The steps that a text like ``0, 3, 7`` lists; none for an empty one."""
+    """The steps that a text like ``0, 3, 7`` lists; none for an empty one.
+
+    Raises:
+        ScheduleError: it lists something else, step 0 is missing, or a step is listed twice or out of order.
+    """
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     if not all(re.fullmatch("[0-9]{1,5}", word) for word in words):
         raise ScheduleError(f"steps is {text[:80]!r}: list the computed steps, separated by commas, like '0, 3, 7'.")
-    return tuple(map(int, words))
+    steps = tuple(map(int, words))
+    if steps and steps[0] != 0:
+        raise ScheduleError(f"steps is {text[:80]!r}: start with step 0, which has nothing to reuse.")
+    if any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+        raise ScheduleError(f"steps is {text[:80]!r}: list every step once, in increasing order.")
+    return steps
 
 
 def choices() -> list[str]:

@@ -100,6 +100,18 @@ def server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
+def newest_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests of the page, with the newest frontend in place of the one that its ComfyUI has."""
+    from chromium import newest_frontend
+    from lemica.workflows.server import Server
+
+    folders = tmp_path_factory.mktemp("newest")
+    frontend = newest_frontend(comfyui)
+    with Server(comfyui, folders / "output", user=folders / "user", frontend=frontend) as running:
+        yield RunningServer(running)
+
+
+@pytest.fixture(scope="session")
 def graphs(comfy: types.ModuleType) -> types.ModuleType:
     """What tests of whole graphs share; imported once ComfyUI is there."""
     import graphs

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import drive
+from chromium import FRONTENDS, drive
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOW = ROOT / "workflows" / "demo_video.json"
@@ -18,9 +18,10 @@ BUDGETS = {"medium": 13, "fast": 10, "ultra": 8}
 INPUTS = ["preset", "budget", "schedule", "rule", "cache_device", "steps"]
 
 
-@pytest.fixture(scope="module")
-def page(server) -> Iterator:
+@pytest.fixture(scope="module", params=FRONTENDS)
+def page(request) -> Iterator:
     """The server, with nothing of ours in the user's folder before and after."""
+    server = request.getfixturevalue(request.param)
     shutil.rmtree(server.user / "lemica", ignore_errors=True)
     PICTURES.mkdir(exist_ok=True)
     yield server

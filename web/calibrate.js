@@ -6,6 +6,7 @@ import {
 import { costOrder, describeCost } from './calibration_order.js'
 import { IDLE, isActive, reduce } from './calibration_state.js'
 import { createCalibrationView } from './calibration_view.js'
+import { isLinked } from './links.js'
 import { newest } from './newest.js'
 
 const NODES = ['LeMiCaCalibrate', 'LeMiCaCalibrateCustom']
@@ -42,7 +43,7 @@ function addCalibration(node) {
   function estimate() {
     const values = Object.fromEntries(node.widgets.map(({ name, value }) => [name, value]))
     const connected = node.inputs.filter(
-      (input) => input.name.startsWith('positive') && input.link != null
+      ({ name }) => name.startsWith('positive') && isLinked(node, name)
     )
     const order = costOrder(values, connected.length, view.family)
     if (order) costs.request(order)

@@ -28,12 +28,15 @@ START_SECONDS = 900
 class Server:
     """A ComfyUI server on a free port of this machine, up between `with` and its end.
 
-    Outputs and log go to `output`; what the server would write beside them (settings, database, temporary files) goes
+    Its page is ComfyUI's own unless `frontend` is the folder of another one. Outputs and log go to `output`; what the server would write beside them (settings, database, temporary files) goes
     to folders of ours, so that a user's own ComfyUI stays as it is.
     """
 
-    def __init__(self, comfy: ComfyUI, output: Path, user: Path | None = None, port: int = 0) -> None:
+    def __init__(
+        self, comfy: ComfyUI, output: Path, user: Path | None = None, port: int = 0, frontend: Path | None = None
+    ) -> None:
         self.comfy = comfy
+        self.frontend = frontend
         self.output = output.absolute()
         self.log = self.output / "server.log"
         self.user = (user or cache_root() / "user").absolute()
@@ -114,6 +117,8 @@ class Server:
             inputs.mkdir(parents=True, exist_ok=True)
             folders += ["--input-directory", str(inputs), "--disable-api-nodes"]
         options = ["--disable-auto-launch", *_device_options(), *shlex.split(os.environ.get("COMFYUI_ARGS", ""))]
+        if self.frontend is not None:
+            folders += ["--front-end-root", str(self.frontend)]
         if not _holds_pack(self.comfy.path / "custom_nodes"):
             folders += ["--extra-model-paths-config", str(_custom_nodes(scratch))]
         return main + folders + options
