@@ -137,9 +137,10 @@ function planName({ plan, known }, byHand) {
   return known ? plan.name : 'general estimate'
 }
 
-function planNote({ plan, known }, byHand) {
+function planNote({ plan, known, misfit }, byHand) {
   if (plan === null) return ''
   if (!known) return UNKNOWN_MODEL
+  if (misfit) return ''
   return byHand ? `rules of ${plan.name}` : shorter(plan.note, plan)
 }
 
