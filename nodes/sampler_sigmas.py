@@ -10,10 +10,11 @@ from typing import Any
 
 import comfy.samplers
 import comfy.supported_models
-import nodes
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+
+import nodes
 
 from ..schedules import Family
 from ..schedules.schedule import MAX_STEPS, is_count
@@ -67,6 +68,8 @@ class NodeSetting:
         """RequestError unless the data are such a node."""
         if not isinstance(data, dict) or not isinstance(data.get("type"), str) or not isinstance(data.get("inputs"), dict):
             raise RequestError(f"A node of sampling is {short(data)}: give an object with type and inputs.")
+        if not all(value is None or isinstance(value, bool | int | float | str) for value in data["inputs"].values()):
+            raise RequestError("The inputs of a node of sampling hold lists or objects: give plain values.")
         output = data.get("output", 0)
         if not is_count(output):
             raise RequestError(f"output of a node of sampling is {short(output)}: give a whole number.")
@@ -152,7 +155,10 @@ def _model(config: Mapping[str, object]) -> ModelPatcher:
     found = next((kind for kind in comfy.supported_models.models if config and kind.matches(config)), None)
     if found is None:
         raise UnknownSigmasError
-    base = found({**config, "disable_unet_model_creation": True}).get_model({}, "")
+    try:
+        base = found({**config, "disable_unet_model_creation": True}).get_model({}, "")
+    except (KeyError, RuntimeError):  # a kind that takes more from its file than the network
+        raise UnknownSigmasError from None
     return ModelPatcher(base, load_device=CPU, offload_device=CPU)
 
 

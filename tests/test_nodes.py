@@ -120,13 +120,20 @@ def test_steps_chosen_by_hand_are_those_that_compute(server, demo_prompt):
 
 
 @pytest.mark.parametrize(
-    "steps, told", [("0,x", "like '0, 3, 7'"), ("1,2", "step 0 has nothing"), ("0,6", "6 is not in a run of 6 steps")]
+    "steps, told", [("0,x", "like '0, 3, 7'"), ("1,2", "step 0"), ("0,3,2", "in increasing order"), ("0,0", "once")]
 )
-def test_steps_that_cannot_be_run_are_told(server, demo_prompt, steps, told):
+def test_steps_that_cannot_be_run_are_told_of_the_node_itself(server, demo_prompt, steps, told):
     from lemica.workflows.failure import Failure
 
-    with pytest.raises(Failure, match=told):
+    with pytest.raises(Failure, match=told) as failure:
         server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps=steps), seed=5))
+    assert "KSampler" not in str(failure.value)
+
+
+def test_steps_chosen_for_a_longer_run_compute_every_step_and_stop_nothing(server, demo_prompt):
+    (report,) = server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps="0,6"), seed=5)).lemica
+    assert report["computed"] == list(range(STEPS)) and report["finished"]
+    assert "step 6 was chosen by hand, the run has 6 steps" in report["note"]
 
 
 def test_a_schedule_of_the_users_is_found_by_name_and_a_broken_one_hides_nothing(server, demo_prompt):

@@ -54,8 +54,9 @@ RUNS = {
 @pytest.fixture(scope="module")
 def foretold(comfy):
     """The module, with the nodes of the core."""
-    import nodes
     from lemica.nodes import sampler_sigmas
+
+    import nodes
 
     asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
     return sampler_sigmas
@@ -183,6 +184,7 @@ def test_a_schedule_of_as_many_steps_is_not_taken_for_the_run(server):
 @pytest.mark.parametrize("sampling", [
     [], "x", {"model": []}, {"model": [], "sigmas": 3}, {"model": [3], "sigmas": []}, {"model": [], "sigmas": [{}]},
     {"model": [{"type": 3, "inputs": {}}], "sigmas": []}, {"model": [{"type": "x", "inputs": []}], "sigmas": []},
+    {"model": [{"type": "x", "inputs": {"deep": json.loads("[" * 90 + "]" * 90)}}], "sigmas": []},
     {"model": [SHIFT] * 33, "sigmas": []}, {"model": [SHIFT | {"output": "0"}], "sigmas": []},
 ])
 def test_a_sampling_of_another_shape_is_refused(server, sampling):
@@ -193,8 +195,9 @@ def test_a_sampling_of_another_shape_is_refused(server, sampling):
 
 def test_every_scheduler_and_sampler_of_ksampler_gives_what_comfyui_computes(foretold, comfy, demo_family, wan):
     import comfy.samplers
-    import nodes
     import torch
+
+    import nodes
 
     (shifted,) = nodes.NODE_CLASS_MAPPINGS["ModelSamplingSD3"]().patch(wan, 5.0)
     samplers = ("euler", *sorted(comfy.samplers.KSampler.DISCARD_PENULTIMATE_SIGMA_SAMPLERS))

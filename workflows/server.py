@@ -28,7 +28,9 @@ START_SECONDS = 900
 class Server:
     """A ComfyUI server on a free port of this machine, up between `with` and its end.
 
-    Its page is ComfyUI's own unless `frontend` is the folder of another one. Outputs and log go to `output`; what the server would write beside them (settings, database, temporary files) goes
+    Its page is ComfyUI's own unless `frontend` is the folder of another one.
+
+    Outputs and log go to `output`; what the server would write beside them (settings, database, temporary files) goes
     to folders of ours, so that a user's own ComfyUI stays as it is.
     """
 

@@ -156,7 +156,7 @@ await onPage(async (page) => {
   await load(page, demo())
   await focusOn(page, 'LeMiCa', 1.2, 200, 150)
   await change(page, chooseTooManySteps)
-  found.refused = await shown(page, 'an error', (now) => now.error !== '')
+  found.refused = await shown(page, 'an error', (now) => now.error !== '' && now.cells === 30)
   found.refusedRun = await queue(page)
   await page.locator('.lemica-reset').click()
   found.reset = { ...(await planned(page, 13)), ...(await values(page)) }
