@@ -118,22 +118,27 @@ def chooser(
 
 
 def by_hand(schedule: Schedule, computed: tuple[int, ...]) -> Schedule:
-    """The same run with these steps computed; each has the rule that the schedule has there.
-
-    Raises:
-        ScheduleError: step 0 is missing, a step is listed twice or out of order, or is not in the run.
-    """
+    """The same run with these steps computed, all of them in it; each has the rule that the schedule has there."""
     rules = tuple(schedule.rules[bisect_right(schedule.computed, step) - 1] for step in computed)
     source = {"rules_from": schedule.name}
     return replace(schedule, name="by hand", computed=computed, rules=rules, origin="custom", source=source)
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
-    """The steps that a text like ``0, 3, 7`` lists; none for an empty one."""
+    """The steps that a text like ``0, 3, 7`` lists; none for an empty one.
+
+    Raises:
+        ScheduleError: it lists something else, step 0 is missing, or a step is listed twice or out of order.
+    """
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     if not all(re.fullmatch("[0-9]{1,5}", word) for word in words):
         raise ScheduleError(f"steps is {text[:80]!r}: list the computed steps, separated by commas, like '0, 3, 7'.")
-    return tuple(map(int, words))
+    steps = tuple(map(int, words))
+    if steps and steps[0] != 0:
+        raise ScheduleError(f"steps is {text[:80]!r}: start with step 0, which has nothing to reuse.")
+    if any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+        raise ScheduleError(f"steps is {text[:80]!r}: list every step once, in increasing order.")
+    return steps
 
 
 def choices() -> list[str]:

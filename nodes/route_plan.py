@@ -10,12 +10,15 @@ from ..schedules.schedule import MAX_STEPS
 from .apply import AS_SCHEDULED, AUTO, CUSTOM
 from .library import calibrations, library
 from .route_answer import Body, RequestError, UnknownFamilyError, short
+from .sampler_sigmas import Sampling, expected_sigmas
 
 UNKNOWN = "any"
 """The key of a model that nothing is known of."""
 
 FLOW_SHIFT = 3.0
 """Of the nominal sigmas, where the family has none."""
+
+WHEN_IT_STARTS = "what the sampler will get is known when it starts"
 
 Sigmas = tuple[float, ...]
 
@@ -31,9 +34,7 @@ def show_plan(body: Body) -> dict[str, object]:
     name = body.text("schedule", AUTO)
     rule = body.text("rule", AS_SCHEDULED)
     identity = calibrations().get(body.text("calibration")).model if "calibration" in body else ANY_MODEL
-    sigmas, about = _sigmas(body, steps), ""
-    if sigmas is None:
-        sigmas, about = _likely_sigmas(family, steps, None if name == AUTO else name)
+    sigmas, about = _run_sigmas(body, family, steps)
     try:
         selection = choose(
             library(), calibrations(), Match(family, "", identity), sigmas,
@@ -74,17 +75,14 @@ def _sigmas(body: Body, steps: int) -> Sigmas | None:
     return tuple(sigmas)
 
 
-def _likely_sigmas(family: Family, steps: int, name: str | None) -> tuple[Sigmas, str]:
-    """The sigmas to expect: what is named or calibrated was made for some, otherwise the nominal ones; and a note."""
-    graphs = [(known, graph.sigmas) for known, graph in calibrations().all() if known == name]
-    if name is not None:
-        made = graphs or [(name, library().get(name).sigmas)]
-    else:
-        made = [(known, graph.sigmas) for known, graph in calibrations().of_family(family.key)]
-        made += [(schedule.name, schedule.sigmas) for schedule in library().own(family.key)]
-    for known, sigmas in made:
-        if sigmas is not None and len(sigmas) == steps + 1:
-            return sigmas, f"; for the sigmas of {known}"
+def _run_sigmas(body: Body, family: Family, steps: int) -> tuple[Sigmas, str]:
+    """The sigmas of the run, and a note where they are not known: foretold, or given, or else the nominal ones."""
+    sampling = Sampling.from_json(body.get("sampling")) if "sampling" in body else None
+    given = _sigmas(body, steps)
+    sigmas = (sampling and expected_sigmas(family, sampling)) or given
+    if sigmas is not None:
+        return sigmas, ""
     shift = family.defaults.get("flow_shift")
     shift = FLOW_SHIFT if shift is None else shift
-    return nominal_sigmas(shift, steps), f"; for the sigmas of flow shift {shift:g}"
+    note = f"; for the sigmas of flow shift {shift:g}"
+    return nominal_sigmas(shift, steps), note if sampling is None else f"{note}: {WHEN_IT_STARTS}"

@@ -7,12 +7,20 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from lemica.workflows.environment import ComfyUI
+
 SCRIPTS = Path(__file__).resolve().parent / "web" / "chromium"
 PLAYWRIGHT = "playwright-core@1"
+FRONTEND = "comfyui-frontend-package==1.58.1"
+"""The newest on PyPI in November 2026; ComfyUI 0.30.0 itself has 1.47.12."""
+
+FRONTENDS = ("server", "newest_server")
+"""The fixtures of the servers, by the frontend that they have."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -40,6 +48,18 @@ def playwright() -> Path:
         if installed.returncode:
             pytest.skip(f"playwright-core cannot be installed into {folder}: {installed.stderr[-300:]}")
     return module
+
+
+def newest_frontend(comfyui: ComfyUI) -> Path:
+    """The folder of the newest frontend, installed into the cache once. Skips the test where that cannot be."""
+    from lemica.workflows.environment import package_folder
+    from lemica.workflows.failure import Failure
+
+    browser()  # without one there is nothing to start a server for
+    try:
+        return package_folder(comfyui, FRONTEND) / "comfyui_frontend_package" / "static"
+    except Failure as failure:
+        pytest.skip(f"{FRONTEND} cannot be installed: {failure}")
 
 
 def drive(script: str, url: str, timeout: float = 600, **given: Any) -> dict[str, Any]:

@@ -84,10 +84,11 @@ def comfy(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> types.M
 
 
 class RunningServer:
-    """The real ComfyUI server with this pack in it."""
+    """The real ComfyUI server with this pack in it; ``pictures`` is the folder for those that tests take of its page."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, pictures: Path) -> None:
         self._server = server
+        self.pictures = pictures
         self.url = server.url
         self.output = server.output
         self.user = server.user
@@ -111,7 +112,19 @@ def server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     folders = tmp_path_factory.mktemp("server")
     with Server(comfyui, folders / "output", user=folders / "user") as running:
-        yield RunningServer(running)
+        yield RunningServer(running, ROOT / "tests" / "web" / "screenshots")
+
+
+@pytest.fixture(scope="session")
+def newest_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests of the page, with the newest frontend in place of the one that its ComfyUI has."""
+    from chromium import newest_frontend
+    from lemica.workflows.server import Server
+
+    folders = tmp_path_factory.mktemp("newest")
+    frontend = newest_frontend(comfyui)
+    with Server(comfyui, folders / "output", user=folders / "user", frontend=frontend) as running:
+        yield RunningServer(running, folders / "pictures")
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import drive
+from chromium import FRONTENDS, drive
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "example_workflows"
-SHOTS = ROOT / "tests" / "web" / "screenshots"
 STEPS = 8
 NAME = "page"
 SYNTHETIC = ("synthetic-50", "synthetic-200")
@@ -29,9 +28,11 @@ SOLVE_ALONE = {
 }
 
 
-@pytest.fixture(scope="module")
-def page(server) -> Iterator:
+@pytest.fixture(scope="module", params=FRONTENDS)
+def page(request) -> Iterator:
     """The server, with nothing of ours in the user's folder before and after."""
+    server = request.getfixturevalue(request.param)
+    server.pictures.mkdir(exist_ok=True)
     shutil.rmtree(server.user / "lemica", ignore_errors=True)
     yield server
     shutil.rmtree(server.user / "lemica", ignore_errors=True)
@@ -40,9 +41,8 @@ def page(server) -> Iterator:
 @pytest.fixture(scope="module")
 def calibrated(page) -> dict:
     """What the page showed of a calibration."""
-    SHOTS.mkdir(exist_ok=True)
     return drive(
-        "calibrate.mjs", page.url, workflow=WORKFLOWS / "calibrate.json", name=NAME, steps=STEPS, shots=SHOTS
+        "calibrate.mjs", page.url, workflow=WORKFLOWS / "calibrate.json", name=NAME, steps=STEPS, shots=page.pictures
     )
 
 
@@ -56,15 +56,14 @@ def solved(page, calibrated) -> dict:
     store.save(SYNTHETIC[1], synthetic(200, 24, ("output hold",)))
     return drive(
         "solve.mjs", page.url, alone=SOLVE_ALONE, synthetic=SYNTHETIC, calibration=NAME, budget=4, steps=STEPS,
-        compare=WORKFLOWS / "compare.json", shots=SHOTS,
+        compare=WORKFLOWS / "compare.json", shots=page.pictures,
     )
 
 
 @pytest.fixture(scope="module")
 def reported(page) -> dict:
     """What the page showed of LeMiCa Report."""
-    SHOTS.mkdir(exist_ok=True)
-    return drive("report.mjs", page.url, compare=WORKFLOWS / "compare.json", steps=STEPS, shots=SHOTS)
+    return drive("report.mjs", page.url, compare=WORKFLOWS / "compare.json", steps=STEPS, shots=page.pictures)
 
 
 def synthetic(steps: int, longest: int, rules: tuple[str, ...]):
@@ -133,6 +132,10 @@ def test_the_slider_moves_path_numbers_and_widgets(solved):
     assert opened["budget"] == 23 and opened["preset"] == "medium" and opened["widget"] == 15
     assert keyed["budget"] == keyed["widget"] == rushed["last"] - 1 and keyed["preset"] == "custom"
     assert keyed["caption"] == f"budget {keyed['budget']} of 50" and keyed["numbers"] != opened["numbers"]
+
+
+def test_a_new_solver_is_as_wide_as_its_map(solved):
+    assert solved["width"] >= 440
 
 
 def test_of_many_moves_the_last_one_wins_with_few_requests(solved):
@@ -220,5 +223,5 @@ def test_a_report_is_there_after_a_reload_and_in_both_renderers(reported):
 
 
 @pytest.mark.parametrize("shown", ["calibrated", "solved", "reported"])
-def test_nothing_of_ours_complains_in_the_console(request, shown):
+def test_nothing_of_ours_complains_in_the_console(request, page, shown):
     assert request.getfixturevalue(shown)["problems"] == []

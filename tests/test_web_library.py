@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import drive
+from chromium import FRONTENDS, drive
 from route_requests import PACKAGED, get, make_graph, post, schedule
 
 ROOT = Path(__file__).resolve().parent.parent
-SHOTS = ROOT / "tests" / "web" / "screenshots"
 JOBS = ("half run", "Half Run")
 """Written alike in the names of their folders."""
 NODE = {
@@ -29,9 +28,11 @@ NODE = {
 }
 
 
-@pytest.fixture(scope="module")
-def page(server) -> Iterator:
+@pytest.fixture(scope="module", params=FRONTENDS)
+def page(request) -> Iterator:
     """The server, with a library of the user's, and nothing of ours in the user's folder afterwards."""
+    server = request.getfixturevalue(request.param)
+    server.pictures.mkdir(exist_ok=True)
     from lemica.calibration import Sample
     from lemica.calibration.job_folder import JobFolder, Measured, folder_name
     from lemica.calibration.store import Calibrations
@@ -67,7 +68,6 @@ def found(page, content, tmp_path_factory) -> dict:
     """What the page showed."""
     from lemica.calibration.job_folder import folder_name
 
-    SHOTS.mkdir(exist_ok=True)
     folder = tmp_path_factory.mktemp("files")
     files = {
         "from a friend.json": json.dumps({"schema": 1, "name": "theirs", **schedule()}).encode(),
@@ -79,7 +79,7 @@ def found(page, content, tmp_path_factory) -> dict:
         (folder / name).write_bytes(data)
     chosen = ["from a friend.json", "broken.json", "notes.txt", "half.safetensors", "night.safetensors"]
     return drive(
-        "library.mjs", page.url, packaged=PACKAGED, node=NODE, shots=SHOTS, last="night",
+        "library.mjs", page.url, packaged=PACKAGED, node=NODE, shots=page.pictures, last="night",
         jobs=[folder_name(name) for name in JOBS],
         files=[folder / name for name in chosen], dropped=[folder / "dropped.json", folder / "workflow.json"],
     )

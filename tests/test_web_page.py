@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import drive
+from chromium import FRONTENDS, drive
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOW = ROOT / "example_workflows" / "demo_video.json"
-PICTURES = ROOT / "tests" / "web" / "screenshots"
 STEPS = 30
 BUDGETS = {"medium": 13, "fast": 10, "ultra": 8}
 """Of the packaged schedules of the demo model."""
 INPUTS = ["preset", "budget", "schedule", "rule", "cache_device", "steps"]
 
 
-@pytest.fixture(scope="module")
-def page(server) -> Iterator:
+@pytest.fixture(scope="module", params=FRONTENDS)
+def page(request) -> Iterator:
     """The server, with nothing of ours in the user's folder before and after."""
+    server = request.getfixturevalue(request.param)
     shutil.rmtree(server.user / "lemica", ignore_errors=True)
-    PICTURES.mkdir(exist_ok=True)
+    server.pictures.mkdir(exist_ok=True)
     yield server
     shutil.rmtree(server.user / "lemica", ignore_errors=True)
 
@@ -30,19 +31,58 @@ def page(server) -> Iterator:
 @pytest.fixture(scope="module")
 def ran(page) -> dict:
     """From the search to the measured speed-up, on the classic canvas."""
-    return drive("node_run.mjs", page.url, workflow=WORKFLOW, pictures=PICTURES)
+    return drive("node_run.mjs", page.url, workflow=WORKFLOW, pictures=page.pictures)
 
 
 @pytest.fixture(scope="module")
 def custom(page) -> dict:
     """Steps chosen by hand, and what keeps them, on the classic canvas."""
-    return drive("node_custom.mjs", page.url, workflow=WORKFLOW, pictures=PICTURES)
+    return drive("node_custom.mjs", page.url, workflow=WORKFLOW, pictures=page.pictures)
 
 
 @pytest.fixture(scope="module")
 def vue(page) -> dict:
     """The same in Nodes 2.0."""
-    return drive("node_vue.mjs", page.url, workflow=WORKFLOW, pictures=PICTURES)
+    return drive("node_vue.mjs", page.url, workflow=WORKFLOW, pictures=page.pictures)
+
+
+KSAMPLER = {"steps": STEPS, "sampler_name": "euler", "scheduler": "simple", "denoise": 1}
+
+
+def sampling(shift: float | None, **changed) -> dict:
+    """What the page finds out of the demo's graph."""
+    model = [] if shift is None else [{"type": "ModelSamplingSD3", "inputs": {"shift": shift}, "output": 0}]
+    return {"model": model, "sigmas": [{"type": "KSampler", "inputs": KSAMPLER | changed, "output": 0}]}
+
+
+RUNS = {
+    "as it is": {"changes": {}, "sampling": sampling(5)},
+    "no ModelSamplingSD3": {"changes": {"ModelSamplingSD3": {"mode": 4}}, "sampling": sampling(None)},
+    "denoise": {"changes": {"KSampler": {"denoise": 0.5}}, "sampling": sampling(5, denoise=0.5)},
+    "shift 8": {"changes": {"ModelSamplingSD3": {"shift": 8}}, "sampling": sampling(8)},
+}
+
+NODE = "14"
+EVENTS = [
+    {"type": "lemica.plan", "data": {
+        "node": NODE, "family": "lemica-demo", "name": "x", "steps": 2, "computed": [0], "rules": ["output hold"],
+        "origin": "calibrated", "sigmas": [1, 0.5, 0],
+    }},
+    {"type": "lemica.step", "data": {"node": NODE, "step": 1, "steps": 2, "computed": False}},
+    {"type": "lemica.run", "data": {
+        "node": NODE, "schedule": "x", "origin": "calibrated", "note": "", "steps": 2, "computed": [0], "speedup": 2.0,
+        "doubts": [], "finished": True,
+    }},
+    {"type": "lemica.calibration", "data": {
+        "node": NODE, "name": "c", "state": "running", "stage": "sample 1 of 2", "done": 1, "total": 9, "seconds_left": 3,
+    }},
+]
+
+
+@pytest.fixture(scope="module")
+def before_and_after(page) -> dict:
+    """What the node said before runs that differ in their sigmas, and what they were."""
+    return drive("node_plan.mjs", page.url, workflow=WORKFLOW, runs=RUNS)
 
 
 def packaged(budget: int):
@@ -133,7 +173,7 @@ def toggled(computed: list[int], step: int) -> list[int]:
 
 
 @pytest.mark.parametrize("shown", ["custom", "vue"])
-def test_a_click_and_a_key_toggle_single_steps(request, shown):
+def test_a_click_and_a_key_toggle_single_steps(request, page, shown):
     found = request.getfixturevalue(shown)
     step = found["clicked"]["step"]
     clicked = toggled(found["budget"]["computed"], step)
@@ -160,7 +200,7 @@ def test_chosen_steps_are_undone_and_redone(custom):
 
 
 @pytest.mark.parametrize("shown", ["custom", "vue"])
-def test_chosen_steps_are_what_runs(request, shown):
+def test_chosen_steps_are_what_runs(request, page, shown):
     found = request.getfixturevalue(shown)
     assert found["run"]["error"] is None and found["run"]["marked"]
     by_hand(found["measured"], found["keyed"]["computed"])
@@ -194,12 +234,51 @@ def test_a_preset_that_the_subgraph_shows_outside_is_the_one_that_counts(custom)
     shows_schedule(custom["promoted"], BUDGETS["fast"])
 
 
-def test_steps_that_do_not_fit_are_told_before_a_run_which_then_computes_every_step(custom):
-    assert "Step 90 is chosen, but the run has 30 steps" in custom["refused"]["error"]
+def test_steps_that_do_not_fit_are_told_before_a_run_that_computes_every_step(custom):
+    refused = custom["refused"]
+    assert "Step 90 is chosen, but the run has 30 steps" in refused["error"] and "computes every step" in refused["error"]
+    assert refused["computed"] == list(range(STEPS)) and refused["speed"] == ""
     assert custom["ranAnyway"]["failed"] is None
     assert custom["ranAnyway"]["filled"] == [*range(STEPS)]
     assert "computing every step: Computed step 90 is not in a run of 30 steps" in custom["ranAnyway"]["notes"]
     assert custom["reset"]["steps"] == "" and custom["reset"]["error"] == ""
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_the_node_says_before_a_run_is_what_the_run_is(before_and_after, name):
+    found = before_and_after[name]
+    assert found["error"] is None and found["before"] == found["after"]
+    assert "known when it starts" not in found["notes"]
+
+
+def test_sigmas_that_differ_are_told_apart(before_and_after):
+    assert len({str(before_and_after[name]["before"]) for name in RUNS}) >= 3
+
+
+def test_the_colours_follow_the_theme_of_the_page(before_and_after):
+    """Of each rule the first colour of the stylesheet in the light theme, and the second one in the dark theme."""
+    css = (ROOT / "web" / "lemica.css").read_text(encoding="utf-8")
+    for place, theme in enumerate(("light", "dark")):
+        assert before_and_after[theme]
+        for rule, colour in before_and_after[theme].items():
+            (pair,) = re.findall(rf"\.lemica-rule-{rule.replace(' ', '-')} {{\s*--lemica-rule: light-dark\((.*?)\)", css)
+            wanted = pair.split(", ")[place]
+            assert colour == f"rgb({int(wanted[1:3], 16)}, {int(wanted[3:5], 16)}, {int(wanted[5:7], 16)})"
+
+
+def test_a_muted_node_and_the_first_of_two_in_a_row_promise_nothing(custom):
+    for shown, note in (("bypassed", "bypassed"), ("muted", "muted"), ("covered", "only the last one")):
+        assert custom[shown]["speed"] == "" and note in custom[shown]["notes"]
+    for shown in ("unmuted", "second"):
+        assert predicted(custom[shown]) > 1
+
+
+def test_a_page_that_just_opens_knows_every_message_of_ours(page):
+    assert drive("messages.mjs", page.url, events=EVENTS)["problems"] == []
+
+
+def test_a_typed_number_of_steps_is_taken_at_once_in_nodes_2(vue):
+    assert (vue["typed24"]["cells"], vue["typed30"]["cells"]) == (24, 30)
 
 
 def test_nodes_2_shows_the_same(vue):
@@ -210,6 +289,6 @@ def test_nodes_2_shows_the_same(vue):
     assert {key: vue["classic"][key] for key in kept} == {key: vue["measured"][key] for key in kept}
 
 
-@pytest.mark.parametrize("shown", ["ran", "custom", "vue"])
-def test_nothing_of_ours_complains_in_the_console(request, shown):
+@pytest.mark.parametrize("shown", ["ran", "custom", "vue", "before_and_after"])
+def test_nothing_of_ours_complains_in_the_console(request, page, shown):
     assert request.getfixturevalue(shown)["problems"] == []

@@ -6,6 +6,7 @@ import {
 import { costOrder, describeCost, describeKept, keptOrder } from './calibration_order.js'
 import { IDLE, isActive, reduce } from './calibration_state.js'
 import { createCalibrationView } from './calibration_view.js'
+import { isLinked } from './links.js'
 import { newest } from './newest.js'
 
 const NODES = ['LeMiCaCalibrate', 'LeMiCaCalibrateCustom']
@@ -50,7 +51,7 @@ function addCalibration(node) {
   function estimate() {
     const values = Object.fromEntries(node.widgets.map(({ name, value }) => [name, value]))
     const connected = node.inputs.filter(
-      (input) => /^(positive|guider)/.test(input.name) && input.link != null
+      ({ name }) => /^(positive|guider)/.test(name) && isLinked(node, name)
     )
     const order = costOrder(values, connected.length, view.family)
     const kept = keptOrder(values, connected.length, node.properties?.lemica_calibration)

@@ -1,6 +1,7 @@
 /** What the entries share of ComfyUI: its server, its nodes, and the place of a view below their widgets. */
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
+import { widgetOf } from './links.js'
 import { createServer } from './server.js'
 
 const server = createServer((path, options) => api.fetchApi(path, options))
@@ -73,8 +74,7 @@ export const chain = (before, after) =>
     return result
   }
 
-export const widgetOf = (node, name) =>
-  node.widgets?.find((widget) => widget.name === name)
+export { widgetOf }
 
 /**
  * Puts an element below a node's own widgets; it is for display only and is not saved.

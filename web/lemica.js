@@ -25,7 +25,7 @@ const viewOf = (executionId) => views.get(findNode(String(executionId)))
 
 /** Adds the strip below a node's own widgets. */
 function addStrip(node) {
-  const view = createView(node)
+  const view = createView(node, refreshSoon)
   const { element, content } = view.panel
   let height = LEAST_HEIGHT
   // an element that is out of sight has no height: the last one holds
@@ -91,6 +91,10 @@ async function offerLibrary() {
   }
   refreshSoon()
 }
+
+// Known before the page opens its socket: it complains of a message that nobody listens to, and a calibration tells all.
+for (const event of [PLAN_EVENT, STEP_EVENT, RUN_EVENT, CALIBRATION_EVENT, LIBRARY_EVENT])
+  api.addEventListener(event, () => {})
 
 app.registerExtension({
   name: 'LeMiCa.Node',

@@ -1,6 +1,6 @@
 /** The view of one LeMiCa node: reads its widgets, asks for a plan, draws, and writes the steps chosen by hand. */
 import { app } from '../../scripts/app.js'
-import { service, widgetOf } from './calibration_node.js'
+import { chain, service, widgetOf } from './calibration_node.js'
 import { familyOf, rememberFamily } from './families_seen.js'
 import {
   CUSTOM,
@@ -12,7 +12,9 @@ import {
 } from './plan.js'
 import { createPanel } from './run_panel.js'
 import { panelOf } from './run_view.js'
-import { isLinked, modelName, samplerSteps, valueAt } from './sampler.js'
+import { isLinked, valueAt } from './links.js'
+import { idleWord, modelName, samplerSteps } from './sampler.js'
+import { samplingBehind } from './sampling.js'
 import { formatSteps, toggled } from './strip.js'
 
 export const SETTINGS = ['preset', 'budget', 'schedule', 'rule', 'steps']
@@ -35,8 +37,23 @@ function setWidgets(node, values) {
   node.setDirtyCanvas(true, true)
 }
 
-/** @param {any} node a LeMiCa node */
-export function createView(node) {
+/** The widgets that are watched. */
+const watched = new WeakSet()
+
+/** Nodes 2.0 tells of a typed value by the widget's own callback alone. */
+function watch(nodes, tell) {
+  for (const widget of nodes.flatMap(({ widgets }) => widgets ?? [])) {
+    if (watched.has(widget)) continue
+    watched.add(widget)
+    widget.callback = chain(widget.callback, tell)
+  }
+}
+
+/**
+ * @param {any} node a LeMiCa node
+ * @param {() => void} onGraph is told when a node changes that the plan depends on
+ */
+export function createView(node, onGraph) {
   const panel = createPanel({ onToggle: toggle, onReset: reset })
   const planner = createPlanner(planAsker(service.plan), (plan, error) => {
     state.plan = plan
@@ -58,18 +75,26 @@ export function createView(node) {
     node.properties?.lemica?.steps ??
     DEFAULT_STEPS
 
-  const key = (settings) => JSON.stringify([settings, steps()])
+  const behind = () => samplingBehind(node, app.rootGraph)
+
+  const key = (settings) => JSON.stringify([settings, steps(), behind().sampling])
+
+  /** The steps of the run as the server knows them: sigmas may be cut on their way to the sampler. */
+  const chosenOf = (settings) => chosenSteps(settings, state.plan?.steps ?? steps())
 
   function draw() {
     const settings = settingsOf(node)
-    const { computed, error } = chosenSteps(settings, steps())
+    const { computed, error, misfit = false } = chosenOf(settings)
     panel.show({
       ...panelOf({
         ...state,
         error: error || state.error,
         chosen: computed,
+        misfit,
         editable: settings.preset === CUSTOM,
         known: known() !== null,
+        idle: idleWord(node, app.rootGraph),
+        several: behind().several,
         fresh: state.run?.key === key(settings)
       }),
       invalid: error !== ''
@@ -78,13 +103,15 @@ export function createView(node) {
   }
 
   function refresh() {
-    planner.request(planRequest(settingsOf(node), steps(), known()))
+    const { sampling, nodes } = behind()
+    watch(nodes, onGraph)
+    planner.request(planRequest(settingsOf(node), steps(), known(), sampling))
     draw()
   }
 
   function toggle(step) {
     const settings = settingsOf(node)
-    const { computed } = chosenSteps(settings, steps())
+    const { computed } = chosenOf(settings)
     const before = computed.length ? computed : (state.plan?.computed ?? [0])
     const after = toggled(before, step)
     setWidgets(node, { steps: formatSteps(after), budget: after.length })
@@ -114,7 +141,8 @@ export function createView(node) {
     forget: planner.forget,
     /** A run begins with this schedule. */
     begin(event) {
-      const found = knownFrom(event, modelName(node, app.rootGraph))
+      const { sampling, several } = behind()
+      const found = knownFrom(event, modelName(node, app.rootGraph), several ? null : sampling)
       if (JSON.stringify(found) !== JSON.stringify(node.properties.lemica))
         node.properties.lemica = found
       if (found.model) rememberFamily(found.model, found.family)

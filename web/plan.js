@@ -1,6 +1,7 @@
 /** What the node would run: the request, and asking for it. Knows nothing of ComfyUI. */
 
 import { newest } from './newest.js'
+import { isSettled } from './sampling.js'
 import { parseSteps } from './strip.js'
 
 /**
@@ -17,6 +18,7 @@ import { parseSteps } from './strip.js'
  * @property {string} family
  * @property {number} steps
  * @property {number[]} [sigmas]
+ * @property {string} [sampling] what the sigmas came from, as text; with anything else they are not known
  * @property {string} model what it was called in the graph; another one is not known
  */
 
@@ -40,14 +42,16 @@ export const CUSTOM = 'custom'
  * @param {Settings} settings
  * @param {number} steps
  * @param {Known | null} known
+ * @param {import('./sampling.js').Sampling} sampling
  */
-export function planRequest(settings, steps, known) {
+export function planRequest(settings, steps, known, sampling) {
   const { computed } = chosenSteps(settings, steps)
-  const sigmas = known?.sigmas
+  const sigmas = known?.sampling === JSON.stringify(sampling) ? known.sigmas : null
   return {
     family: known?.family ?? null,
-    steps,
-    sigmas: sigmas?.length === steps + 1 ? sigmas : null,
+    steps: sigmas ? sigmas.length - 1 : steps,
+    sampling,
+    sigmas,
     preset: settings.preset,
     budget: computed.length || settings.budget,
     schedule: settings.schedule,
@@ -68,12 +72,14 @@ export function chosenSteps(settings, steps) {
  * What to keep of a run, so that the next plan is for the same model.
  * @param {{ family: string, steps: number, sigmas: number[] | null }} event
  * @param {string} model
+ * @param {import('./sampling.js').Sampling | null} sampling of this very run, null where that is not known
  * @returns {Known}
  */
-export function knownFrom({ family, steps, sigmas }, model) {
+export function knownFrom({ family, steps, sigmas }, model, sampling) {
   const known = { family, steps, model }
-  if (!sigmas || sigmas.length > LONGEST_GRID) return known
-  return { ...known, sigmas: sigmas.map((sigma) => Number(sigma.toPrecision(6))) }
+  if (!sigmas || sigmas.length > LONGEST_GRID || !sampling || !isSettled(sampling)) return known
+  const kept = sigmas.map((sigma) => Number(sigma.toPrecision(6)))
+  return { ...known, sigmas: kept, sampling: JSON.stringify(sampling) }
 }
 
 /**

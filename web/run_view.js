@@ -27,6 +27,9 @@ import { withComputed } from './strip.js'
  * @property {number[]} chosen the steps that were chosen by hand
  * @property {boolean} editable
  * @property {boolean} known whether the model's family is known
+ * @property {keyof typeof IDLE | ''} idle why the node does nothing in a run
+ * @property {boolean} misfit the steps that were chosen do not fit: every step computes
+ * @property {boolean} several whether other samplers follow than the one that is shown
  * @property {{ schedule: Pattern | null, step: number, steps: number } | null} live
  * @property {{ report: RunReport, schedule: Pattern | null } | null} run the last one
  * @property {boolean} fresh whether that run had the settings of now
@@ -51,6 +54,15 @@ import { withComputed } from './strip.js'
 export const UNKNOWN_MODEL =
   'The model gets its own schedule when it first runs.'
 
+export const SEVERAL = 'Several samplers follow: this is the run of the nearest.'
+
+/** What a node that does nothing says, by why: in place of the count, and as its note. */
+export const IDLE = {
+  bypassed: ['bypassed', 'Every step computes: the node is bypassed.'],
+  muted: ['muted', 'Nothing runs: the node is muted.'],
+  covered: ['not in use', 'Another LeMiCa node follows, and only the last one before the sampler counts.']
+}
+
 const faster = (speedup) => `${speedup.toFixed(2)}× faster`
 
 const counted = ({ computed, steps }) => `${computed.length} of ${steps} steps`
@@ -60,7 +72,7 @@ const budgetOf = ({ computed, steps }) => `${computed.length} of ${steps} comput
 /** A note without what stands above it already. */
 function shorter(note, { name, origin, steps, computed }) {
   const said = `${name}, ${origin}, ${counted({ computed, steps })}`
-  return note.replace(said, '').replace(/^[;:\s]+|[;:\s]+$/g, '')
+  return note.replace(`: ${said}`, '').replace(said, '').replace(/^[;:\s]+|[;:\s]+$/g, '')
 }
 
 /**
@@ -77,8 +89,9 @@ export function runNotes(report) {
 }
 
 /** The pattern of a plan, with the steps that were chosen by hand. */
-function plannedPattern({ plan, chosen }) {
+function plannedPattern({ plan, chosen, misfit }) {
   if (plan === null) return null
+  if (misfit) return withComputed(plan, Array.from({ length: plan.steps }, (_, step) => step))
   return chosen.length ? withComputed(plan, chosen) : plan
 }
 
@@ -97,23 +110,25 @@ function ranPattern({ report, schedule }) {
  * @returns {Panel}
  */
 export function panelOf(state) {
-  const byHand = state.chosen.length > 0
+  const byHand = state.chosen.length > 0 || state.misfit
   const planned = plannedPattern(state)
+  const gains = state.plan && !state.misfit
   const base = {
     pattern: planned,
     current: null,
-    editable: state.editable && planned !== null,
+    editable: state.editable && planned !== null && !state.misfit,
     count: planned ? budgetOf(planned) : '',
-    speed: state.plan ? faster(state.plan.speedup) : '',
-    speedKind: state.plan ? 'predicted' : '',
+    speed: gains ? faster(state.plan.speedup) : '',
+    speedKind: gains ? 'predicted' : '',
     name: planName(state, byHand),
     origin: planned ? (byHand ? 'custom' : state.plan.origin) : '',
     byHand,
-    notes: [planNote(state, byHand)].filter(Boolean),
+    notes: [planNote(state, byHand), state.several && SEVERAL].filter(Boolean),
     error: state.error
   }
   if (state.host) return { ...base, speed: '', speedKind: '', error: state.host }
   if (state.live) return livePanel(base, state.live)
+  if (state.idle) return idlePanel(base, state.idle)
   if (!state.run) return base
   return state.fresh ? ranPanel(base, state.run) : withLastRun(base, state.run)
 }
@@ -124,9 +139,10 @@ function planName({ plan, known }, byHand) {
   return known ? plan.name : 'general estimate'
 }
 
-function planNote({ plan, known }, byHand) {
+function planNote({ plan, known, misfit }, byHand) {
   if (plan === null) return ''
   if (!known) return UNKNOWN_MODEL
+  if (misfit) return ''
   return byHand ? `rules of ${plan.name}` : shorter(plan.note, plan)
 }
 
@@ -142,6 +158,11 @@ function livePanel(base, { schedule, step, steps }) {
     count: step < 0 ? 'starting' : `${step} of ${steps} steps done`,
     error: ''
   }
+}
+
+function idlePanel(base, idle) {
+  const [count, note] = IDLE[idle]
+  return { ...base, count, speed: '', speedKind: '', notes: [note] }
 }
 
 function ranPanel(base, run) {

@@ -4,6 +4,7 @@ import {
   addView, chain, grow, hidePictures, libraryChanged, linkStyle, service, widgetOf
 } from './calibration_node.js'
 import { createCalibrationView } from './calibration_view.js'
+import { feederOf, slotOf } from './links.js'
 import { CUSTOM, LINKED, budgetOf, optionsOf } from './solve_settings.js'
 
 const NODE = 'LeMiCaSolve'
@@ -13,12 +14,9 @@ const WIDTH = 440
 /** The views of the nodes that are in a graph. */
 const views = new Map()
 
-/** The node that gives the error graph, through reroutes. */
-function source(node) {
-  const slot = node.inputs?.findIndex((input) => input.name === 'error_graph') ?? -1
-  const found = slot < 0 ? null : node.getInputNode(slot)
-  return found?.type === 'Reroute' ? found.getInputNode(0) : found
-}
+/** The node that gives the error graph. */
+const source = (node) =>
+  feederOf(node, slotOf(node, 'error_graph'), app.rootGraph)?.node
 
 /** Shows on a solve node the calibration that it solves, and sets its budget. */
 function addSolver(node) {

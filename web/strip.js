@@ -92,7 +92,8 @@ export const formatSteps = (computed) => computed.join(',')
  * The steps that a text like `0,3,7` lists.
  * @param {string} text
  * @param {number} steps of the run
- * @returns {{ computed: number[], error: string }} computed is empty for an empty text, and where there is an error
+ * @returns {{ computed: number[], error: string, misfit?: boolean }} computed is empty for an empty text, and where there
+ *   is an error; misfit: the run is too short, and computes every step
  */
 export function parseSteps(text, steps) {
   const words = text.trim() ? text.split(',').map((word) => word.trim()) : []
@@ -107,9 +108,12 @@ export function parseSteps(text, steps) {
     return refuse('The chosen steps are not in order.')
   const last = computed[computed.length - 1]
   if (last >= steps)
-    return refuse(
-      `Step ${last} is chosen, but the run has ${steps} steps, the last is ${steps - 1}.`
-    )
+    return {
+      ...refuse(
+        `Step ${last} is chosen, but the run has ${steps} steps, the last is ${steps - 1}: it computes every step.`
+      ),
+      misfit: true
+    }
   return { computed, error: '' }
 }
 

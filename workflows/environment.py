@@ -84,6 +84,16 @@ def python_with(comfy: ComfyUI, packages: dict[str, str]) -> Path:
     return python
 
 
+def package_folder(comfy: ComfyUI, requirement: str) -> Path:
+    """Return a folder that holds this package alone, installed into the cache once; ComfyUI has its own version."""
+    folder = cache_root() / f"package-{_key(str(comfy.python), requirement)}"
+    with _building(folder, comfy.python) as log:
+        if log:
+            print(f"Installing {requirement} into {folder} (once)", flush=True)
+            _pip(comfy.python, log, "install", "--target", str(folder), "--no-deps", requirement)
+    return folder
+
+
 def attend(command: Sequence[str | Path], folder: Path | None = None, variables: dict[str, str] | None = None) -> int:
     """Run a command to its end and return its exit code; on Ctrl-C or SIGTERM let it clean up before this one ends."""
     process = subprocess.Popen(command, cwd=folder, env=os.environ | (variables or {}))

@@ -28,6 +28,8 @@ START_SECONDS = 900
 class Server:
     """A ComfyUI server on a free port of this machine, up between `with` and its end.
 
+    Its page is ComfyUI's own unless `frontend` is the folder of another one.
+
     Outputs and log go to `output`; what the server would write beside them (settings, database, temporary files) goes
     to folders of ours, so that a user's own ComfyUI stays as it is.
 
@@ -36,10 +38,12 @@ class Server:
     """
 
     def __init__(
-        self, comfy: ComfyUI, output: Path, user: Path | None = None, port: int = 0, base: Path | None = None
+        self, comfy: ComfyUI, output: Path, user: Path | None = None, port: int = 0, base: Path | None = None,
+        frontend: Path | None = None,
     ) -> None:
         self.comfy = comfy
         self._base = base
+        self.frontend = frontend
         self.output = output.absolute()
         self.log = self.output / "server.log"
         self.user = (user or cache_root() / "user").absolute()
@@ -120,6 +124,8 @@ class Server:
             inputs.mkdir(parents=True, exist_ok=True)
             folders += ["--input-directory", str(inputs), "--disable-api-nodes"]
         options = ["--disable-auto-launch", *_device_options(), *shlex.split(os.environ.get("COMFYUI_ARGS", ""))]
+        if self.frontend is not None:
+            folders += ["--front-end-root", str(self.frontend)]
         if self._base is not None:
             folders += ["--base-directory", str(self._base)]
         elif not _holds_pack(self.comfy.path / "custom_nodes"):

@@ -7,28 +7,52 @@ import { Refusal } from '../../web/server.js'
 const settings = { preset: 'medium', budget: 15, schedule: 'auto', rule: 'as scheduled', chosen: '0,2,4' }
 const custom = { ...settings, preset: CUSTOM }
 
-test('a request has the settings, the steps, and what is known of the model', () => {
-  const known = { family: 'wan', steps: 4, sigmas: [1, 0.8, 0.5, 0.2, 0], model: 'x' }
-  assert.deepEqual(planRequest(settings, 4, known), {
-    family: 'wan', steps: 4, sigmas: known.sigmas, preset: 'medium', budget: 15, schedule: 'auto', rule: 'as scheduled'
+const sampling = { model: [], sigmas: [{ type: 'KSampler', inputs: { steps: 4 }, output: 0 }] }
+
+test('a request has the settings, the steps, what settles the sigmas, and what is known of the model', () => {
+  const known = {
+    family: 'wan', steps: 4, sigmas: [1, 0.8, 0.5, 0.2, 0], sampling: JSON.stringify(sampling), model: 'x'
+  }
+  assert.deepEqual(planRequest(settings, 4, known, sampling), {
+    family: 'wan', steps: 4, sampling, sigmas: known.sigmas, preset: 'medium', budget: 15, schedule: 'auto',
+    rule: 'as scheduled'
   })
-  assert.equal(planRequest(settings, 5, known).sigmas, null)
-  const unknown = planRequest(settings, 4, null)
+  const unknown = planRequest(settings, 4, null, sampling)
   assert.deepEqual([unknown.family, unknown.sigmas], [null, null])
+})
+
+test('the sigmas of the last run are no longer known once something changes that led to them', () => {
+  const known = { family: 'wan', steps: 2, sigmas: [1, 0.5, 0], sampling: JSON.stringify(sampling), model: 'x' }
+  assert.equal(planRequest(settings, 4, known, sampling).steps, 2, 'on their way to the sampler they were cut')
+  const other = structuredClone(sampling)
+  other.sigmas[0].inputs.denoise = 0.5
+  const request = planRequest(settings, 4, known, other)
+  assert.deepEqual([request.steps, request.sigmas], [4, null])
+  assert.equal(planRequest(settings, 4, { ...known, sampling: undefined }, sampling).sigmas, null)
 })
 
 test('steps chosen by hand are the budget, for the preset custom alone', () => {
   assert.deepEqual(chosenSteps(custom, 6).computed, [0, 2, 4])
   assert.deepEqual(chosenSteps(settings, 6).computed, [])
-  assert.equal(planRequest(custom, 6, null).budget, 3)
-  assert.equal(planRequest(custom, 3, null).budget, 15)
+  assert.equal(planRequest(custom, 6, null, sampling).budget, 3)
+  assert.equal(planRequest(custom, 3, null, sampling).budget, 15)
 })
 
 test('what is kept of a run is small', () => {
   const event = { family: 'wan', steps: 2, sigmas: [1, 0.123456789, 0], rules: ['output hold'] }
-  assert.deepEqual(knownFrom(event, 'm'), { family: 'wan', steps: 2, model: 'm', sigmas: [1, 0.123457, 0] })
-  assert.deepEqual(knownFrom({ ...event, sigmas: null }, 'm'), { family: 'wan', steps: 2, model: 'm' })
-  assert.equal(knownFrom({ ...event, sigmas: Array(500).fill(1) }, 'm').sigmas, undefined)
+  assert.deepEqual(knownFrom(event, 'm', sampling), {
+    family: 'wan', steps: 2, model: 'm', sigmas: [1, 0.123457, 0], sampling: JSON.stringify(sampling)
+  })
+  const less = { family: 'wan', steps: 2, model: 'm' }
+  assert.deepEqual(knownFrom({ ...event, sigmas: null }, 'm', sampling), less)
+  assert.deepEqual(knownFrom({ ...event, sigmas: Array(500).fill(1) }, 'm', sampling), less)
+})
+
+test('sigmas are not kept of a run that may have been another one, or depends on what only the run works out', () => {
+  const event = { family: 'wan', steps: 2, sigmas: [1, 0.5, 0] }
+  const open = { model: [{ type: 'ModelSamplingLTXV', inputs: { latent: null }, output: 0 }], sigmas: sampling.sigmas }
+  for (const unsettled of [null, open, { model: [], sigmas: [] }])
+    assert.deepEqual(knownFrom(event, 'm', unsettled), { family: 'wan', steps: 2, model: 'm' })
 })
 
 /** A server that answers when told. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { UNKNOWN_MODEL, panelOf, runNotes } from '../../web/run_view.js'
+import { IDLE, SEVERAL, UNKNOWN_MODEL, panelOf, runNotes } from '../../web/run_view.js'
 
 const plan = {
   name: 'wan/b2',
@@ -25,7 +25,8 @@ const report = {
   finished: true
 }
 const state = {
-  plan, error: '', chosen: [], editable: false, known: true, live: null, run: null, fresh: false
+  plan, error: '', chosen: [], editable: false, known: true, live: null, run: null, fresh: false, idle: '', misfit: false,
+  several: false
 }
 
 test('before a run: the plan, its name, provenance, budget and predicted speed-up', () => {
@@ -118,4 +119,41 @@ test('the notes of a run leave out what stands above them, and tell what went wr
   assert.deepEqual(runNotes(report), ['detected Wan'])
   const stopped = { ...report, finished: false, note: '', doubts: ['step 3 is computed'] }
   assert.deepEqual(runNotes(stopped), ['stopped early', 'step 3 is computed'])
+})
+
+test('a note that only says what stands above it leaves no empty words', () => {
+  const said = 'wan/b2, published, 2 of 4 steps'
+  for (const [note, left] of [
+    [`chosen by name: ${said}`, ['chosen by name']],
+    [`saved as fast: ${said}`, ['saved as fast']],
+    [`chosen by name: ${said}; for the sigmas of flow shift 5`, ['chosen by name; for the sigmas of flow shift 5']],
+    [said, []]
+  ]) {
+    assert.deepEqual(panelOf({ ...state, plan: { ...plan, note } }).notes, left)
+    assert.deepEqual(runNotes({ ...report, note }), left)
+  }
+})
+
+test('a node that does nothing says so, promises nothing, and keeps its strip', () => {
+  const run = { report, schedule: plan }
+  for (const [idle, [count, note]] of Object.entries(IDLE)) {
+    for (const fresh of [false, true]) {
+      const panel = panelOf({ ...state, idle, run, fresh })
+      assert.deepEqual([panel.count, panel.speed, panel.speedKind, panel.notes], [count, '', '', [note]])
+      assert.equal(panel.pattern, plan)
+    }
+    assert.equal(panelOf({ ...state, idle, live: { schedule: plan, step: 1, steps: 4 } }).count, '1 of 4 steps done')
+  }
+})
+
+test('steps chosen by hand that do not fit are shown as the run that computes every step', () => {
+  const panel = panelOf({ ...state, misfit: true, editable: true, error: 'step 9 is not in the run' })
+  assert.deepEqual(panel.pattern.computed, [0, 1, 2, 3])
+  assert.deepEqual([panel.count, panel.speed, panel.speedKind], ['4 of 4 computed', '', ''])
+  assert.deepEqual([panel.name, panel.byHand, panel.editable], ['by hand', true, false])
+  assert.equal(panel.error, 'step 9 is not in the run')
+})
+
+test('where several samplers follow the plan says whose it is', () => {
+  assert.ok(panelOf({ ...state, several: true }).notes.includes(SEVERAL))
 })

@@ -89,10 +89,10 @@ const css = readFileSync(new URL('../../web/lemica.css', import.meta.url), 'utf8
 
 /** The colours of the rules as linear RGB, in the dark theme or the light one. */
 function colours(dark) {
-  const before = dark ? '\\.dark-theme ' : '\\n'
+  const hex = '(#[0-9a-f]{6})'
   return RULES.map((rule) => {
-    const [, hex] = css.match(new RegExp(`${before}\\.${ruleClass(rule)} \\{\\s*--lemica-rule: (#[0-9a-f]{6})`))
-    return linear(hex)
+    const pair = new RegExp(`\\.${ruleClass(rule)} \\{\\s*--lemica-rule: light-dark\\(${hex}, ${hex}\\)`)
+    return linear(css.match(pair)[dark ? 2 : 1])
   })
 }
 

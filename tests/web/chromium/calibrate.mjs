@@ -1,7 +1,7 @@
 /** A calibration of the embedded model, cancelled, gone on with, and found again after a reload, in both renderers. */
 import fs from 'node:fs'
 import {
-  boxOf, ended, focusOn, given, load, onPage, open, queue, renderer, shoot, theme
+  boxOf, drawn, ended, focusOn, given, load, onPage, open, queue, renderer, shoot, stored, theme, until
 } from './page.mjs'
 
 const NODE = 'LeMiCaCalibrate'
@@ -59,6 +59,14 @@ const coloured = (page) =>
     }
     return count
   })
+
+/** The view of a calibration that is done, once its map is drawn; as before, where there was one. */
+async function complete(page, before) {
+  await drawn(page)
+  const look = async () => ({ ...(await view(page)), coloured: await coloured(page) })
+  const isDone = (now) => now.map && now.curve && !now.progress && now.numbers !== '' && now.coloured > 0
+  return until(page, 'a finished map', look, (now) => isDone(now) && (!before || now.numbers === before.numbers))
+}
 
 /** Frames per second, and the longest gap between two, over some seconds. */
 const frames = (page, seconds) =>
@@ -125,8 +133,7 @@ await onPage(async (page) => {
   await load(page, JSON.parse(fs.readFileSync(given.workflow, 'utf8')))
   await settled(page)
   await focusOn(page, NODE, 1, 100, 150)
-  await page.waitForTimeout(1000)
-  const before = await view(page)
+  const before = await until(page, 'an estimate', () => view(page), ({ hinted }) => hinted.startsWith('At least'))
 
   const idle = await frames(page, 2)
   await queue(page, false)
@@ -150,8 +157,8 @@ await onPage(async (page) => {
   const resumed = await view(page)
   const error = await ended(page)
   await page.waitForSelector('.lemica-calibrate-view[data-budget]:not([data-budget=""])')
-  await page.waitForTimeout(800)
-  const done = { ...(await view(page)), coloured: await coloured(page) }
+  const done = await complete(page, null)
+  await focusOn(page, 'LeMiCaSolve', 1, 100, 150) // a view out of sight need not be in the page
   const solver = await page.locator('.lemica-solve-view').getAttribute('data-budget')
   await focusOn(page, NODE, 1, 100, 150)
   await shoot(page, `${given.shots}/calibrate_done_dark.png`, await boxOf(page, NODE))
@@ -167,31 +174,30 @@ await onPage(async (page) => {
   }
   const box = await map.boundingBox()
   await page.mouse.move(box.x + box.width * 0.3, box.y + box.height * 0.6)
-  await page.waitForTimeout(200)
-  const hovered = await page.locator('.lemica-calibrate-view .lemica-map-detail').textContent()
+  const hovered = await until(
+    page, 'words of the cell', () => page.locator('.lemica-calibrate-view .lemica-map-detail').textContent(),
+    (text) => text !== words.at(-1)
+  )
   await page.mouse.move(5, 5)
 
-  await page.waitForTimeout(1500)
+  await stored(page)
   await open(page)
   await page.waitForSelector('.lemica-calibrate-view[data-budget]:not([data-budget=""])')
-  await page.waitForTimeout(500)
-  const reloaded = { ...(await view(page)), coloured: await coloured(page) }
+  const reloaded = await complete(page, done)
 
   await renderer(page, true)
   await focusOn(page, NODE, 1, 100, 150)
   await page.waitForSelector('.lemica-calibrate-view[data-budget]:not([data-budget=""])')
-  await page.waitForTimeout(800)
-  const vue = { ...(await view(page)), coloured: await coloured(page) }
+  const vue = await complete(page, done)
   const vueBox = await page.locator('.lemica-calibrate-view').boundingBox()
   await theme(page, 'light')
-  await page.waitForTimeout(800)
   await shoot(page, `${given.shots}/calibrate_done_light.png`, await boxOf(page, NODE, 24))
   await theme(page, 'dark')
   await renderer(page, false)
   await focusOn(page, NODE, 1, 100, 150)
   const quiet = await frames(page, 2)
   await flood(page, given.name)
-  await page.waitForTimeout(500)
+  await page.waitForSelector('.lemica-calibrate-view .lemica-progress:not(.lemica-hidden)')
   const flooded = await frames(page, 4)
   await page.evaluate(() => clearInterval(window.lemicaFlood))
   const finished = await fresh(page, 'Finished')

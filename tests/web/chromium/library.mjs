@@ -2,17 +2,15 @@
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { given, load, onPage, open, renderer, shoot, theme } from './page.mjs'
+import { drawn, given, load, onPage, open, renderer, shoot, theme, until } from './page.mjs'
 
 const TAB = '.lemica-library'
 const DETAILS = `${TAB} .lemica-details`
 
+const tabButton = (page) => page.getByRole('button', { name: 'LeMiCa: schedules and calibrations' })
+
 async function openTab(page) {
-  const click = () => page.locator('.lemica-tab-button').first().click({ timeout: 3000 })
-  for (let tries = 0; !(await click().then(() => true, () => false)); tries += 1) {
-    if (tries === 10) throw new Error('The tab cannot be opened.')
-    await page.keyboard.press('Escape') // what a first visit is greeted with
-  }
+  await tabButton(page).click()
   await page.waitForSelector(`${TAB} .lemica-family`)
 }
 
@@ -53,14 +51,7 @@ const view = (page) =>
   })
 
 /** Waits until the tab shows this, and returns it. */
-async function shown(page, what, wanted) {
-  for (let tries = 0; tries < 200; tries += 1) {
-    const now = await view(page)
-    if (wanted(now)) return now
-    await page.waitForTimeout(50)
-  }
-  throw new Error(`${what}: ${JSON.stringify(await view(page), null, 1)}`)
-}
+const shown = (page, what, wanted) => until(page, what, () => view(page), wanted, 30000)
 
 const family = (page, title) =>
   page.locator(`${TAB} .lemica-family`, { hasText: title }).first()
@@ -116,14 +107,13 @@ const dialog = (page) => page.getByRole('dialog')
 
 async function picture(page, name) {
   await page.mouse.move(900, 400)
-  await page.waitForTimeout(400)
-  const box = await page.locator('.side-bar-panel').first().boundingBox()
+  await drawn(page)
+  const box = await page.locator(TAB).boundingBox()
   await shoot(page, `${given.shots}/${name}.png`, box)
 }
 
 await onPage(async (page) => {
   page.setDefaultTimeout(30000)
-  await page.waitForTimeout(1000)
   await openTab(page)
   const found = { first: await shown(page, 'families', (now) => now.families.length > 5) }
   found.closedByDefault = found.first.entries.length === 0
@@ -142,7 +132,7 @@ await onPage(async (page) => {
   await unfold(page, 'Wan 2.1 T2V 14B')
   found.packaged = await details(page, `schedule:${given.packaged}`)
   await page.keyboard.press('Delete')
-  await page.waitForTimeout(300)
+  await drawn(page)
   found.noDialog = await dialog(page).count()
   found.exportedPackaged = await exported(page)
 
@@ -272,14 +262,13 @@ await onPage(async (page) => {
   found.reloaded = { before: left, after }
 
   await renderer(page, true)
-  await page.waitForTimeout(500)
   found.vue = await view(page)
   await theme(page, 'light')
   found.light = await details(page, 'schedule:night and day/fast')
   await picture(page, 'library_light')
   await theme(page, 'dark')
   await renderer(page, false)
-  await page.locator('.lemica-tab-button').first().click()
+  await tabButton(page).click()
   found.closed = await page.locator(TAB).count()
   await openTab(page)
   found.again = await view(page)

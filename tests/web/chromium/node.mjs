@@ -1,6 +1,6 @@
 /** What the scripts of the LeMiCa node share: the workflow, its strip, its widgets, a run. */
 import { readFileSync } from 'node:fs'
-import { boxOf, focusOn, given, queue, shoot } from './page.mjs'
+import { boxOf, drawn, focusOn, given, queue, shoot, until } from './page.mjs'
 
 const SAMPLED = [2, 3, 14, 15, 16, 17]
 const LEMICA = 14
@@ -56,15 +56,8 @@ export const strip = (page, index = 0) =>
   }, index)
 
 /** Waits until a strip shows this, and returns it. */
-export async function shown(page, what, wanted) {
-  const end = Date.now() + PATIENCE
-  while (Date.now() < end) {
-    const now = await strip(page)
-    if (now && wanted(now)) return now
-    await page.waitForTimeout(100)
-  }
-  throw new Error(`${what}: ${JSON.stringify(await strip(page))}`)
-}
+export const shown = (page, what, wanted) =>
+  until(page, what, () => strip(page), (now) => now !== null && wanted(now), PATIENCE)
 
 export const planned = (page, budget) =>
   shown(page, `a plan of ${budget}`, (now) => now.computed.length === budget && /predicted/.test(now.speed))
@@ -178,6 +171,6 @@ const focus = (page, zoom = 1.5) => focusOn(page, 'LeMiCa', zoom, 200, 150)
 export async function picture(page, name) {
   await focus(page)
   await page.mouse.move(5, 500)
-  await page.waitForTimeout(600)
+  await drawn(page)
   await shoot(page, `${given.pictures}/${name}.png`, await boxOf(page, 'LeMiCa'))
 }

@@ -1,5 +1,5 @@
 /** Steps chosen by hand on the strip, and what keeps them: undo, copy, reload, bypass, a subgraph. */
-import { focusOn, load, onPage, queue, ready, renderer } from './page.mjs'
+import { drawn, focusOn, load, onPage, queue, ready, renderer, stored, until } from './page.mjs'
 import {
   cell, demo, measured, next, picture, planned, run, saved, shown, state, strip, values
 } from './node.mjs'
@@ -53,11 +53,26 @@ function chooseTooManySteps(app, node) {
 
 const modeOf = (app, node) => node.mode
 
-async function toggleBypass(page) {
-  await change(page, (app, node) => app.canvas.select(node))
-  await page.locator('canvas').first().focus()
-  await page.keyboard.press('Control+b')
-  await page.waitForTimeout(300)
+function selectAlone(app, node) {
+  app.canvas.deselectAll()
+  app.canvas.select(node)
+  app.canvas.canvas.focus()
+}
+
+/** Puts a second LeMiCa node between the first one and the sampler. */
+function addSecond(app, node) {
+  const second = window.LiteGraph.createNode('LeMiCa')
+  app.graph.add(second)
+  second.connect(0, app.graph._nodes.find(({ type }) => type === 'KSampler'), 0)
+  node.connect(0, second, 0)
+}
+
+/** Presses the key that bypasses the LeMiCa node, or the one that mutes it, or takes that back. */
+async function toggle(page, key) {
+  await change(page, selectAlone)
+  const before = await change(page, modeOf)
+  await page.keyboard.press(key)
+  await until(page, 'another mode', () => change(page, modeOf), (mode) => mode !== before)
 }
 
 /** What a run of a bypassed node tells. */
@@ -66,12 +81,12 @@ async function bypassed(page) {
     window.lemicaReports = 0
     window.app.api.addEventListener('lemica.run', () => { window.lemicaReports += 1 })
   })
-  await toggleBypass(page)
+  await toggle(page, 'Control+b')
   const during = await change(page, modeOf)
   const { error: failure } = await run(page)
   const shown = await state(page)
   const reports = await page.evaluate(() => window.lemicaReports)
-  await toggleBypass(page)
+  await toggle(page, 'Control+b')
   return { ...shown, failure, during, reports, mode: await change(page, modeOf) }
 }
 
@@ -104,22 +119,24 @@ await onPage(async (page) => {
   await picture(page, 'node_custom')
 
   await page.mouse.click(1300, 900)
+  const chosen = async (what, { computed }) => {
+    await shown(page, what, (now) => String(now.computed) === String(computed))
+    return state(page)
+  }
   await page.keyboard.press('Control+z')
-  await page.waitForTimeout(1500)
-  found.undone = await state(page)
+  found.undone = await chosen('undone', found.clicked)
   await page.keyboard.press('Control+y')
-  await page.waitForTimeout(1500)
-  found.redone = await state(page)
+  found.redone = await chosen('redone', found.keyed)
 
   found.saved = await saved(page)
   found.run = await run(page)
   found.measured = await measured(page)
   await change(page, copy)
-  await page.waitForTimeout(1000)
+  await until(page, 'a copy', () => page.locator('.lemica-run').count(), (count) => count === 2)
   found.pasted = await change(page, copied)
   found.bypassed = await bypassed(page)
 
-  await page.waitForTimeout(3000)
+  await stored(page)
   await page.reload()
   await ready(page)
   found.reloaded = {
@@ -127,7 +144,8 @@ await onPage(async (page) => {
     ...(await values(page))
   }
   await change(page, intoSubgraph)
-  await page.waitForTimeout(1500)
+  await shown(page, 'a strip in the subgraph', (now) => now.cells === 30)
+  await drawn(page)
   found.inSubgraph = await state(page)
   found.subgraphRun = await run(page)
   found.subgraphMeasured = await measured(page)
@@ -138,9 +156,16 @@ await onPage(async (page) => {
   await load(page, demo())
   await focusOn(page, 'LeMiCa', 1.2, 200, 150)
   await change(page, chooseTooManySteps)
-  found.refused = await shown(page, 'an error', (now) => now.error !== '')
+  found.refused = await shown(page, 'an error', (now) => now.error !== '' && now.cells === 30)
   found.ranAnyway = { failed: await queue(page), ...(await measured(page)) }
   await page.locator('.lemica-reset').click()
   found.reset = { ...(await planned(page, 13)), ...(await values(page)) }
+  await toggle(page, 'Control+m')
+  found.muted = await shown(page, 'a muted node', (now) => now.count === 'muted')
+  await toggle(page, 'Control+m')
+  found.unmuted = await planned(page, 13)
+  await change(page, addSecond)
+  found.covered = await shown(page, 'a node that is not in use', (now) => now.count === 'not in use')
+  found.second = await until(page, 'the one in use', () => strip(page, 1), (now) => now?.cells === 30)
   return found
 })

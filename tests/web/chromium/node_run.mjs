@@ -7,19 +7,12 @@ import {
 /** Adds the node as a user does: a double click on the canvas, its name, Enter, and a click where it is to be. */
 async function search(page) {
   const box = page.getByRole('combobox').or(page.getByPlaceholder(/search/i)).first()
-  for (let tries = 0; tries < 5; tries++) {
-    await page.mouse.dblclick(900, 800)
-    if (await box.waitFor({ timeout: 8000 }).then(() => true, () => false)) {
-      await box.fill('LeMiCa')
-      await page.waitForTimeout(2500)
-      await page.keyboard.press('Enter')
-      await page.waitForTimeout(1000)
-      await page.mouse.click(900, 800)
-      await page.waitForTimeout(1000)
-      if ((await strip(page)) !== null) break
-    }
-    await page.keyboard.press('Escape') // what a first visit is greeted with
-  }
+  await page.mouse.dblclick(900, 800)
+  await box.fill('LeMiCa')
+  await page.getByRole('option').or(page.getByTestId('result-item')).first().waitFor()
+  await page.keyboard.press('Enter')
+  await box.waitFor({ state: 'hidden' })
+  await page.mouse.click(900, 800) // where the node is to be that hangs on the pointer
   return shown(page, 'a node from the search', (now) => now.cells > 0)
 }
 
@@ -38,7 +31,9 @@ async function connect(page, from, output, to, input) {
   await page.mouse.move((x + left) / 2, (y + top) / 2, { steps: 5 })
   await page.mouse.move(left, top, { steps: 5 })
   await page.mouse.up()
-  await page.waitForTimeout(300)
+  await page.waitForFunction(
+    ([to, input]) => window.app.graph._nodes.find((one) => one.type === to).isInputConnected(input), [to, input]
+  )
 }
 
 /** The milliseconds from each choice of a preset to the frame that shows its strip. */

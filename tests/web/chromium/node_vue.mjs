@@ -1,7 +1,7 @@
 /** The LeMiCa node in Nodes 2.0. */
 import { load, onPage, renderer, theme } from './page.mjs'
 import {
-  cell, demo, measured, pick, picture, planned, run, state, strip, values
+  cell, demo, measured, pick, picture, planned, run, shown, state, strip, values
 } from './node.mjs'
 
 await onPage(async (page) => {
@@ -13,6 +13,13 @@ await onPage(async (page) => {
   found.medium = await planned(page, 13)
   await pick(page, 'preset', 'fast')
   found.fast = await planned(page, 10)
+  const steps = page.locator('[data-node-id="15"]').getByRole('spinbutton').nth(1)
+  for (const count of ['24', '30']) {
+    await steps.fill(count)
+    await steps.press('Enter')
+    found[`typed${count}`] = await shown(page, `${count} steps`, (now) => now.cells === Number(count))
+  }
+  await planned(page, 10)
   await pick(page, 'preset', 'custom')
   const { budget } = await values(page)
   await planned(page, budget)

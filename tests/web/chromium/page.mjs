@@ -17,8 +17,14 @@ const FLAGS = [
 ]
 const PATIENCE = 240000
 
+const OURS = /lemica/i
+
+/** Of every user before the page opens: no greeting lies above the graph, and no panel beside it. */
+const SETTINGS = { 'Comfy.TutorialCompleted': true, 'Comfy.RightSidePanel.IsOpen': false }
+
 /**
- * Runs a script on a fresh page, and prints what it returns with `problems`: errors, and warnings that name our files.
+ * Runs a script on a fresh page, and prints what it returns with `problems`: errors, and warnings that name our files or
+ * that our files are the cause of.
  * @param {(page: import('playwright-core').Page) => Promise<object>} script
  * @param {{ width?: number, height?: number, scale?: number }} [size]
  */
@@ -35,14 +41,20 @@ export async function onPage(script, { width = 1600, height = 1000, scale = 1 } 
     page.setDefaultTimeout(PATIENCE)
     page.on('console', (message) => {
       const text = `${message.text()} (${message.location().url})`
-      const ours = /lemica/i.test(text)
-      if (ours && ['error', 'warning'].includes(message.type())) {
+      if (OURS.test(text) && ['error', 'warning'].includes(message.type()))
         problems.push(`${message.type()}: ${text.slice(0, 400)}`)
-      }
     })
     page.on('pageerror', (error) =>
       problems.push(`page error: ${String(error.stack).slice(0, 600)}`)
     )
+    const devtools = await context.newCDPSession(page)
+    devtools.on('Runtime.consoleAPICalled', ({ type, args, stackTrace }) => {
+      const text = args.map(({ value, description }) => value ?? description).join(' ')
+      const frame = stackTrace?.callFrames.find(({ url }) => OURS.test(url))
+      if (frame && !OURS.test(text) && ['error', 'warning'].includes(type))
+        problems.push(`${type} from ${frame.url}:${frame.lineNumber}: ${text.slice(0, 400)}`)
+    })
+    await devtools.send('Runtime.enable')
     await open(page)
     const found = await script(page)
     console.log(JSON.stringify({ ...found, problems }))
@@ -53,26 +65,51 @@ export async function onPage(script, { width = 1600, height = 1000, scale = 1 } 
 
 /** Opens the page and waits until our nodes can be made. */
 export async function open(page) {
+  await page.request.post(`${given.url}/api/settings`, { data: SETTINGS })
   await page.goto(given.url, { timeout: PATIENCE })
   await ready(page)
 }
 
 export async function ready(page) {
   await page.waitForFunction(
-    () => window.app?.graph && window.LiteGraph?.registered_node_types?.LeMiCa,
+    () => {
+      const { app, LiteGraph } = window
+      const manager = app?.extensionManager
+      return app?.graph && LiteGraph?.registered_node_types?.LeMiCa && !manager.spinner && manager.workflow.activeWorkflow
+    },
     null, { timeout: PATIENCE }
   )
-  // what an earlier page left open is kept by the server
-  await page.evaluate(() => window.app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false))
-  await page.waitForTimeout(1500)
-  await page.keyboard.press('Escape')
-  await page.waitForTimeout(300)
+  await page.evaluate(() => {
+    window.LiteGraph.alwaysRepeatWarnings = true // else the first one who does what is deprecated is the only one told
+  })
+  await drawn(page)
+}
+
+/** Waits until the views have stood still for some frames: what is to be drawn is drawn. */
+export async function drawn(page) {
+  await page.evaluate(async () => {
+    const VIEWS = '.lemica-run, .lemica-calibrate-view, .lemica-solve-view, .lemica-report, .lemica-library, [data-node-id]'
+    const places = () =>
+      JSON.stringify(
+        [...document.querySelectorAll(VIEWS)].map((one) => {
+          const { x, y, width, height } = one.getBoundingClientRect()
+          return [x, y, width, height, one.textContent.length]
+        })
+      )
+    let before = places()
+    for (let still = 0; still < 6; ) {
+      await new Promise(requestAnimationFrame)
+      const now = places()
+      still = now === before ? still + 1 : 0
+      before = now
+    }
+  })
 }
 
 /** Shows a workflow alone. */
 export async function load(page, workflow) {
   await page.evaluate((data) => window.app.loadGraphData(data), workflow)
-  await page.waitForTimeout(800)
+  await drawn(page)
   await page.keyboard.press('Escape')
 }
 
@@ -81,7 +118,8 @@ export async function renderer(page, vue) {
   await page.evaluate(
     (on) => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on), vue
   )
-  await page.waitForTimeout(1500)
+  await page.waitForFunction((on) => window.LiteGraph.vueNodesMode === on, vue)
+  await drawn(page)
 }
 
 /** @param {'dark' | 'light'} theme */
@@ -89,7 +127,11 @@ export async function theme(page, theme) {
   await page.evaluate(
     (id) => window.app.extensionManager.setting.set('Comfy.ColorPalette', id), theme
   )
-  await page.waitForTimeout(600)
+  await page.waitForFunction((dark) => {
+    const { classList, style } = document.documentElement
+    return (classList.contains('dark-theme') || style.colorScheme === 'dark') === dark
+  }, theme === 'dark')
+  await drawn(page)
 }
 
 /** Brings the node of a type into view, at a zoom. */
@@ -105,7 +147,40 @@ export async function focusOn(page, type, zoom = 1, left = 40, top = 80) {
     },
     [type, zoom, left, top]
   )
-  await page.waitForTimeout(500)
+  await drawn(page)
+}
+
+/** Waits until the page has stored the graph as it is now, so that a reload finds it. */
+export async function stored(page) {
+  await page.mouse.move(5, 5)
+  await page.mouse.up() // when the page looks for changes
+  await page.waitForFunction(() => {
+    const essence = ({ nodes }) =>
+      JSON.stringify(nodes.map(({ id, mode, properties, widgets_values }) => [id, mode, properties, widgets_values]))
+    const now = essence(JSON.parse(JSON.stringify(window.app.rootGraph.serialize())))
+    return Object.entries(localStorage)
+      .filter(([key]) => key.startsWith('Comfy.Workflow.Draft.'))
+      .some(([, draft]) => essence(JSON.parse(JSON.parse(draft).data)) === now)
+  })
+}
+
+/**
+ * Waits until something on the page is as it is wanted, and returns it; looks once a frame.
+ * @template T
+ * @param {import('playwright-core').Page} page
+ * @param {string} what
+ * @param {() => Promise<T>} look
+ * @param {(now: T) => boolean} wanted
+ * @returns {Promise<T>}
+ */
+export async function until(page, what, look, wanted, patience = 60000) {
+  const end = Date.now() + patience
+  for (;;) {
+    const now = await look()
+    if (wanted(now)) return now
+    if (Date.now() > end) throw new Error(`${what}: ${JSON.stringify(now)}`)
+    await page.evaluate(() => new Promise(requestAnimationFrame))
+  }
 }
 
 /** Queues what is shown, and waits for its end; the error it ended with, or null. */

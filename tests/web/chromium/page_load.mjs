@@ -20,6 +20,6 @@ await onPage(async (page) => {
   const begin = Date.now()
   await page.goto(given.url)
   await ready(page)
-  await page.waitForTimeout(3000)
+  await page.waitForLoadState('networkidle')
   return { ours, all, milliseconds: Date.now() - begin }
 })

@@ -1,7 +1,7 @@
 /** LeMiCa Report: its table, and the divider between full and accelerated frames. */
 import fs from 'node:fs'
 import {
-  boxOf, focusOn, given, load, onPage, open, queue, renderer, shoot, theme
+  boxOf, focusOn, given, load, onPage, open, queue, renderer, shoot, stored, theme, until
 } from './page.mjs'
 
 const NODE = 'LeMiCaReport'
@@ -48,7 +48,6 @@ await onPage(async (page) => {
     )
   await loaded()
   await focusOn(page, NODE, 1, 100, 150)
-  await page.waitForTimeout(500)
   const done = await view(page)
   const stage = page.locator('.lemica-compare')
   await stage.focus()
@@ -65,20 +64,17 @@ await onPage(async (page) => {
   await shoot(page, `${given.shots}/report_dark.png`, await boxOf(page, NODE))
   await page.locator('.lemica-frames input').focus()
   await page.keyboard.press('End')
-  await page.waitForTimeout(400)
-  const last = await view(page)
-  await page.waitForTimeout(1500)
+  const last = await until(page, 'the last frame', () => view(page), ({ frame }) => frame !== dragged.frame)
+  await stored(page)
   await open(page)
   await loaded()
   const reloaded = await view(page)
   await renderer(page, true)
   await focusOn(page, NODE, 1, 100, 150)
   await loaded()
-  await page.waitForTimeout(800)
   const vue = await view(page)
   const vueBox = await page.locator('.lemica-report').boundingBox()
   await theme(page, 'light')
-  await page.waitForTimeout(800)
   await shoot(page, `${given.shots}/report_light.png`, await boxOf(page, NODE, 24))
   await theme(page, 'dark')
   await renderer(page, false)

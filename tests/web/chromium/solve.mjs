@@ -1,7 +1,7 @@
 /** LeMiCa Solve: the slider, its widgets, options, saving as a preset, and the LeMiCa node that uses it. */
 import fs from 'node:fs'
 import {
-  boxOf, focusOn, given, load, onPage, open, queue, renderer, shoot, theme
+  boxOf, drawn, focusOn, given, load, onPage, open, queue, renderer, shoot, stored, theme, until
 } from './page.mjs'
 
 const NODE = 'LeMiCaSolve'
@@ -91,10 +91,12 @@ const moves = (page, count) =>
 /** Many moves at once: how many requests they made, and whether the last one won. */
 async function rush(page) {
   let requests = 0
-  const count = (request) => {
-    if (request.url().endsWith('/lemica/solve')) requests += 1
-  }
+  let answers = 0
+  const isOurs = (request) => request.url().endsWith('/lemica/solve')
+  const count = (request) => { requests += isOurs(request) }
+  const finish = (request) => { answers += isOurs(request) }
   page.on('request', count)
+  page.on('requestfinished', finish)
   const last = await page.evaluate(() => {
     const slider = document.querySelector('.lemica-solve-view .lemica-slider')
     for (let index = 5; index < 35; index += 1) {
@@ -104,8 +106,10 @@ async function rush(page) {
     return Number(document.querySelector('.lemica-solve-view .lemica-budget span').textContent.split(' ')[1])
   })
   await solved(page, last)
-  await page.waitForTimeout(600)
+  await until(page, 'the last answer', async () => [requests, answers], ([sent, told]) => sent === told)
+  await drawn(page)
   page.off('request', count)
+  page.off('requestfinished', finish)
   return { requests, last, budget: (await view(page)).budget }
 }
 
@@ -115,6 +119,16 @@ await onPage(async (page) => {
   await page.waitForSelector(SOLVED)
   await focusOn(page, NODE, 1, 100, 150)
   const opened = await view(page)
+  const made = await page.evaluate(() => {
+    const node = window.LiteGraph.createNode('LeMiCaSolve')
+    window.app.graph.add(node)
+    return node.id
+  })
+  const width = await until(
+    page, 'a node as wide as its map', () => page.evaluate((id) => window.app.graph.getNodeById(id).size[0], made),
+    (wide) => wide >= 440
+  )
+  await page.evaluate((id) => window.app.graph.remove(window.app.graph.getNodeById(id)), made)
   const times = { [given.synthetic[0]]: await moves(page, 12) }
   const rushed = await rush(page)
   await page.locator('.lemica-solve-view .lemica-slider').focus()
@@ -123,25 +137,23 @@ await onPage(async (page) => {
   const keyed = await view(page)
   await shoot(page, `${given.shots}/solve_dark.png`, await boxOf(page, NODE))
   await set(page, { preset: 'fast' })
-  await page.waitForTimeout(800)
-  const preset = await view(page)
-  await set(page, { objective: 'shortest path', compute_last: true, rules: 'output hold' })
-  await page.waitForFunction(
-    (before) =>
-      document.querySelector('.lemica-solve-view .lemica-error-line').getAttribute('points') !== before,
-    preset.curve
+  const preset = await until(
+    page, 'the budget of fast', () => view(page),
+    (now) => now.budget !== keyed.budget && now.caption.startsWith(`budget ${now.budget} of`)
   )
-  await page.waitForTimeout(500)
-  const shortest = await view(page)
+  await set(page, { objective: 'shortest path', compute_last: true, rules: 'output hold' })
+  const shortest = await until(
+    page, 'another curve and path', () => view(page), (now) => now.curve !== preset.curve && now.numbers.endsWith('49')
+  )
   await set(page, { objective: 'minimax', compute_last: false, rules: 'residual half' })
-  await page.waitForTimeout(800)
-  const refused = await view(page)
+  const refused = await until(page, 'a refusal', () => view(page), ({ message }) => message !== '')
   await set(page, { rules: 'best per segment' })
   await set(page, { calibration: given.synthetic[1] })
   await page.waitForFunction(
     () => / of 200$/.test(document.querySelector('.lemica-solve-view .lemica-budget span').textContent)
   )
-  await page.waitForTimeout(800)
+  await page.waitForSelector(SOLVED)
+  await drawn(page)
   times[given.synthetic[1]] = await moves(page, 8)
   await shoot(page, `${given.shots}/solve_200_steps.png`, await boxOf(page, NODE))
 
@@ -175,20 +187,17 @@ await onPage(async (page) => {
   await fast.click()
   await told('^Saved')
   const saved = await view(page)
-  await page.waitForTimeout(1500)
+  await stored(page)
   await open(page)
   await page.waitForSelector(SOLVED)
-  await page.waitForTimeout(500)
-  const reloaded = await view(page)
+  const reloaded = await until(page, 'what was saved', () => view(page), ({ saves }) => String(saves) === String(saved.saves))
 
   await renderer(page, true)
   await focusOn(page, NODE, 1, 100, 150)
   await page.waitForSelector(SOLVED)
-  await page.waitForTimeout(800)
   const vue = await view(page)
   const vueBox = await page.locator('.lemica-solve-view').boundingBox()
   await theme(page, 'light')
-  await page.waitForTimeout(800)
   await shoot(page, `${given.shots}/solve_light.png`, await boxOf(page, NODE, 24))
   await theme(page, 'dark')
   await renderer(page, false)
@@ -203,7 +212,7 @@ await onPage(async (page) => {
   const error = await queue(page)
   const reports = await page.evaluate(() => window.lemicaReports)
   return {
-    opened, times, rushed, keyed, preset, shortest, refused, foretold, forAll, undone, focused, saved, reloaded, vue,
-    vueBox, error, reports
+    opened, width, times, rushed, keyed, preset, shortest, refused, foretold, forAll, undone, focused, saved, reloaded,
+    vue, vueBox, error, reports
   }
 }, { width: 1300, height: 1200 })

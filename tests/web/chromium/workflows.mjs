@@ -55,7 +55,6 @@ await onPage(async (page) => {
   const found = {}
   for (const [name, workflow] of workflows) {
     await load(page, workflow)
-    await page.waitForTimeout(1000)
     found[name] = await shown(page)
   }
   return { downloads, found }
