@@ -49,10 +49,14 @@ def patches_digest(model: ModelPatcher) -> str | None:
     that is not known: a tensor of those is not in main memory, for nothing waits for a GPU, or modules are replaced
     while the model runs, as by a LoRA in bypass mode.
     """
-    if model.injections:
+    try:
+        injections, every = model.injections, [model.patches, *model.hook_patches.values()]
+    except AttributeError:  # a patcher of another ComfyUI
+        return None
+    if injections:
         return None
     digests = []
-    for patches in filter(None, [model.patches, *model.hook_patches.values()]):
+    for patches in filter(None, every):
         digest = hashlib.sha256()
         keys = sorted(patches)
         sampled = set(keys[:: -(-len(keys) // SAMPLED_KEYS)])

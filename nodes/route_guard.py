@@ -11,9 +11,9 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 
+import comfy.cli_args
 import folder_paths
 from aiohttp import web
-from comfy.cli_args import args
 
 from ..schedules.schedule import shown
 
@@ -92,7 +92,7 @@ def _only_loopback() -> bool:
     """Whether the server can be reached from this machine alone."""
     return all(
         name == "localhost" or _is_address(name) and ip_address(name).is_loopback
-        for name in (part.strip() for part in args.listen.split(","))
+        for name in (part.strip() for part in comfy.cli_args.args.listen.split(","))
     )
 
 
