@@ -121,6 +121,10 @@ def test_a_calibration_is_there_after_a_reload_and_in_both_renderers(calibrated)
     assert calibrated["vueBox"]["width"] > 300 and calibrated["vueBox"]["height"] >= 500
 
 
+def test_the_labels_of_the_map_follow_the_theme(calibrated):
+    assert calibrated["ink"] > 0
+
+
 def test_the_page_stays_smooth_while_a_calibration_reports(calibrated):
     """While one computes on the same cores it is only told; drawing alone, of 200 steps, is held to the page at rest."""
     print({kind: calibrated[kind] for kind in ("idle", "busy", "quiet", "flooded")})

@@ -11,6 +11,20 @@ import { byPlace, describeCell, pathSegments } from './solved_path.js'
 /** @typedef {import('./heat_layout.js').MapData} MapData */
 /** @typedef {import('./solved_path.js').SolvedPath} SolvedPath */
 
+const THEME_EVENT = 'lemica-theme'
+
+let watching = false
+
+/** Tells every map of another theme, which a page sets as classes and variables of its root; one watcher for all. */
+function watchTheme() {
+  if (watching) return
+  watching = true
+  const tell = () => {
+    for (const map of document.querySelectorAll('.lemica-map')) map.dispatchEvent(new Event(THEME_EVENT))
+  }
+  new MutationObserver(tell).observe(document.documentElement, { attributeFilter: ['class', 'style'] })
+}
+
 /**
  * Draws a map into an element that has a height of its own.
  * @param {HTMLElement} host
@@ -104,8 +118,8 @@ export function createHeatMap(host) {
     setFocus(moved(data, focus ?? { start: 0, length: 2 }, event.key))
   })
   new ResizeObserver(() => schedule({ base: true })).observe(host)
-  // The style sheet fades the colour of text, so that the end of that tells of another theme.
-  host.addEventListener('transitionend', () => schedule({ base: true }))
+  watchTheme()
+  host.addEventListener(THEME_EVENT, () => schedule({ base: true }))
 
   return {
     detail,

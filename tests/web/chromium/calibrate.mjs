@@ -68,6 +68,19 @@ async function complete(page, before) {
   return until(page, 'a finished map', look, (now) => isDone(now) && (!before || now.numbers === before.numbers))
 }
 
+/** How many pixels of the map are in the colour that text has now. */
+const inked = (page) =>
+  page.evaluate(() => {
+    const canvas = document.querySelector('.lemica-calibrate-view .lemica-map-base')
+    const wanted = getComputedStyle(canvas.parentElement).color.match(/\d+/g).slice(0, 3).map(Number)
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+    let count = 0
+    for (let at = 0; at < data.length; at += 4) {
+      if (data[at + 3] === 255 && wanted.every((value, index) => data[at + index] === value)) count += 1
+    }
+    return count
+  })
+
 /** Frames per second, and the longest gap between two, over some seconds. */
 const frames = (page, seconds) =>
   page.evaluate(
@@ -191,6 +204,7 @@ await onPage(async (page) => {
   const vue = await complete(page, done)
   const vueBox = await page.locator('.lemica-calibrate-view').boundingBox()
   await theme(page, 'light')
+  const ink = await until(page, 'labels in the colour of the theme', () => inked(page), (pixels) => pixels > 0)
   await shoot(page, `${given.shots}/calibrate_done_light.png`, await boxOf(page, NODE, 24))
   await theme(page, 'dark')
   await renderer(page, false)
@@ -205,7 +219,7 @@ await onPage(async (page) => {
   await hints(page, 'other')
   const other = await view(page)
   return {
-    quiet, flooded,
-    kept, finished, other, before, begun, running, stopped, resumed, error, done, solver, words, hovered, reloaded, vue, vueBox, idle, busy
+    quiet, flooded, ink, kept, finished, other,
+    before, begun, running, stopped, resumed, error, done, solver, words, hovered, reloaded, vue, vueBox, idle, busy
   }
 }, { width: 1300, height: 1500 })

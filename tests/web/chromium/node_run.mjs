@@ -80,7 +80,7 @@ await onPage(async (page) => {
   found.times = await choices(page)
 
   const before = await values(page)
-  await drag(page, 'budget', 6)
+  await drag(page, 'budget', 8)
   const { budget } = await values(page)
   found.dragged = { before: before.budget, ...(await planned(page, budget)), ...(await values(page)) }
   await theme(page, 'light')

@@ -85,7 +85,7 @@ export async function ready(page) {
   await drawn(page)
 }
 
-/** Waits until the views have stood still for some frames: what is to be drawn is drawn. */
+/** Waits until the views have stood still for some frames and no colour fades: what is to be drawn is drawn. */
 export async function drawn(page) {
   await page.evaluate(async () => {
     const VIEWS = '.lemica-run, .lemica-calibrate-view, .lemica-solve-view, .lemica-report, .lemica-library, [data-node-id]'
@@ -96,11 +96,13 @@ export async function drawn(page) {
           return [x, y, width, height, one.textContent.length]
         })
       )
+    const fades = () =>
+      document.getAnimations().some((one) => one instanceof CSSTransition && one.playState === 'running')
     let before = places()
     for (let still = 0; still < 6; ) {
       await new Promise(requestAnimationFrame)
       const now = places()
-      still = now === before ? still + 1 : 0
+      still = now === before && !fades() ? still + 1 : 0
       before = now
     }
   })
