@@ -68,7 +68,7 @@ def graphs(draw):
         "equal": np.full(shape, 0.1),
         "zero": np.zeros(shape),
         "some zero": numbers.choice([0.0, 0.25, 0.7], shape),
-        "extreme": numbers.choice([5e-324, 1e-300, 1.0, 1e307], shape),
+        "extreme": numbers.choice([5e-324, 1e-300, 1.0, 1e300], shape),
     }[kind]
     errors[:, numbers.random(len(segments)) < draw(st.sampled_from([0, 0.3, 1]))] = NAN
     return make(steps, rules=rules, segments=segments, errors=errors, samples=shape[0])
