@@ -14,7 +14,7 @@ import torch
 from ..schedules import Rule, Schedule
 from .placement import Placement
 from .plan import Call
-from .rules import History
+from .rules import History, Reuse
 from .run import SamplingRun
 from .slots import Slots
 from .steps import segment_actions
@@ -35,15 +35,15 @@ class LanesError(RuntimeError):
 class LaneHistory:
     """The histories of one slot, lane by lane."""
 
-    def __init__(self, histories: Sequence[tuple[History, float]]) -> None:
+    def __init__(self, histories: Sequence[tuple[History, Reuse]]) -> None:
         self._histories = histories
 
-    def fits(self, like: torch.Tensor) -> bool:
+    def fits(self, like: torch.Tensor, reuse: Reuse) -> bool:
         """Whether every lane has values for its part of ``like``, [lanes, ...]."""
-        return len(like) == len(self._histories) and all(history.fits(like[:1]) for history, _ in self._histories)
+        return len(like) == len(self._histories) and all(history.fits(like[:1], own) for history, own in self._histories)
 
-    def at(self, sigma: float, slope: float, device: torch.device) -> torch.Tensor:
-        """The values predicted for ``sigma``, [lanes, ...], each by its lane's own slope."""
+    def at(self, sigma: float, reuse: Reuse, device: torch.device) -> torch.Tensor:
+        """The values for a step at ``sigma``, [lanes, ...], each by its lane's own rule."""
         return torch.cat([history.at(sigma, own, device) for history, own in self._histories])
 
 
@@ -62,7 +62,7 @@ class LaneSlots:
 
     def find(self, key: Hashable, since: int) -> LaneHistory | None:
         """The lanes' histories under ``key``, if all have a value of step ``since`` or later."""
-        found = [(slots.find(key, since), lane.rule.slope) for lane, slots in self._lanes]
+        found = [(slots.find(key, since), Reuse(lane.rule)) for lane, slots in self._lanes]
         return None if any(history is None for history, _ in found) else LaneHistory(found)
 
     def forget(self, before: int) -> None:

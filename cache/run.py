@@ -14,12 +14,15 @@ from .names import Names
 from .placement import Placement
 from .plan import Call
 from .report import RunReport
-from .rules import History, denoised_from, derivative
+from .rules import History, Reuse, denoised_from, derivative
 from .slots import Slots
-from .steps import Action, actions_of, kept_steps, on_output, rules_by_step
-from .trajectory import Trajectory
+from .steps import Action, actions_of, depth_of, kept_steps, on_output, reuses_by_step
+from .trajectory import Batch, Trajectory
 
 Conds = Sequence[Sequence[dict] | None]
+
+Answered = Callable[[Call, torch.Tensor, Sequence[torch.Tensor]], None]
+"""Of a call, the latent it is made at, and its answers: the guided denoised latent and that of the negative conditioning."""
 
 
 def active_conds(conds: Conds, sigma: float) -> tuple[tuple[tuple[Hashable, Hashable], ...] | None, ...]:
@@ -49,6 +52,7 @@ class SamplingRun:
         record: the trajectory to write what is computed to.
         observe: is shown every call, None where it cannot be told to a step, with the latent that it is made at; it may
             end the run by raising.
+        answered: is shown every call that is known, its latent, and what guidance and the negative conditioning give.
         read: begins to read the sigma of a call.
     """
 
@@ -62,6 +66,7 @@ class SamplingRun:
         record: Trajectory | None = None,
         observe: Callable[[Call | None, torch.Tensor], None] | None = None,
         note: str = "",
+        answered: Answered | None = None,
         read: Read = read,
     ) -> None:
         self.sigmas = tuple(sigmas)
@@ -71,7 +76,8 @@ class SamplingRun:
         self._evaluated: list[int] = []
         self._note = note
         self._recall, self._record = recall, record
-        self._observe = observe
+        self._observe, self._answered = observe, answered
+        self._outputs: list[torch.Tensor] = []
         self._read = read
         self._locator: CallLocator | None = None
         self._stopwatch: Stopwatch | None = None
@@ -81,19 +87,19 @@ class SamplingRun:
         self._first_call = 0
         self._computed_steps: set[int] = set()
         self._last_step = -1
-        self._sloped = any(rule.slope for rule in schedule.rules)
-        self._slots = Slots(2 if self._sloped else 1, placement)
+        self._depth = depth_of(schedule)
+        self._slots = Slots(self._depth, placement)
         self._names = Names()
         self._conds: Conds = ()
         self._variant: Hashable = None
         self._slot: Hashable = None
-        self._trace: Hashable = None
+        self._trace: Batch | None = None
         self._starts = tuple(i for i, j in schedule.segments() for _ in range(i, j))
         self._follow(schedule)
 
     def _follow(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self._rules = rules_by_step(schedule)
+        self._reuses = reuses_by_step(schedule)
         self._kept = kept_steps(schedule)
 
     # Which call is this?
@@ -111,6 +117,7 @@ class SamplingRun:
         which ``unfit`` says why the model has to run.
         """
         self._names.begin_call()
+        self._outputs = []
         self._ran.append(False)
         self.call, self.action = None, Action.COMPUTE
         if self._locator is None:
@@ -127,10 +134,15 @@ class SamplingRun:
             self._computed_steps.update(range(self._last_step + 1, self.schedule.steps))
             return
         if call.step > self._last_step and self._starts[call.step] == call.step > 0:
-            self._slots.forget(before=self._starts[call.step - 1] if self._sloped else call.step)
+            self._slots.forget(before=self._starts[call.step - 1] if self._depth > 1 else call.step)
         self._last_step = call.step
         if call.sigma > 0.0:
             self.call, self.action = call, self.actions[call.step]
+
+    def answer(self, x: torch.Tensor, denoised: torch.Tensor) -> None:
+        """The present call, at the latent ``x``, gives this denoised latent."""
+        if self._answered is not None and self.call is not None:
+            self._answered(self.call, x, [denoised, *self._outputs[-1:]])
 
     def compute_call(self, why: str) -> None:
         """Compute the present call after all: it must reuse nothing, and nothing of it is kept."""
@@ -161,7 +173,11 @@ class SamplingRun:
     @property
     def rule(self) -> Rule:
         """The rule of the step that the present call belongs to."""
-        return self._rules[self.call.step]
+        return self._reuse.rule
+
+    @property
+    def _reuse(self) -> Reuse:
+        return self._reuses[self.call.step]
 
     def _keeps(self, target: str) -> bool:
         return self.call.step in self._kept[target] or (
@@ -185,12 +201,20 @@ class SamplingRun:
         if self.call is None:
             self.note_computed()
             return compute()
+        outputs = self._cond_batch(compute, model, conds, x, options)
+        if self._answered is not None and not self._outputs:
+            self._outputs = outputs  # of the first batch, that of CFG
+        return outputs
+
+    def _cond_batch(
+        self, compute: Callable[[], list[torch.Tensor]], model: object, conds: Conds, x: torch.Tensor, options: dict
+    ) -> list[torch.Tensor]:
         active = active_conds(conds, self.call.sigma)
         self._conds = conds
         # A guidance asks for its cond alone, in a list of its own length, also where CFG is off.
         self._variant = (self._names.model(model), len(conds), x.shape[1:], fingerprint(options))
         self._slot = (self.call.stage, self._variant, active)
-        self._trace = (self.call.step, self._slot, self._names.batch(self._slot))
+        self._trace = Batch(self.call.step, self.call.stage, self._names.batch(self._slot))
         if self.action is Action.RECALL:
             outputs = self._recalled(x, active)
         elif self.action is Action.REUSE and self.rule.target == "output":
@@ -218,12 +242,12 @@ class SamplingRun:
         if self._is_void(self._slot):
             return None
         histories = [self._find(("output", self._slot, i)) if evaluated else None for i, evaluated in enumerate(active)]
-        if any(evaluated and (h is None or not h.fits(x)) for h, evaluated in zip(histories, active)):
+        if any(evaluated and (h is None or not h.fits(x, self._reuse)) for h, evaluated in zip(histories, active)):
             self.missing()
             return None
-        sigma, slope = self.call.sigma, self.rule.slope
+        sigma, reuse = self.call.sigma, self._reuse
         return [
-            torch.zeros_like(x) if h is None else denoised_from(x, h.at(sigma, slope, x.device), sigma)
+            torch.zeros_like(x) if h is None else denoised_from(x, h.at(sigma, reuse, x.device), sigma)
             for h in histories
         ]
 
@@ -285,7 +309,7 @@ class SamplingRun:
     def residual(self, name: Hashable, latent_shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
         """The predicted residual of the block stack for one chunk, [B, tokens, width]."""
         history = self._find(self._residual_key(name, latent_shape))
-        return history.at(self.call.sigma, self.rule.slope, device)
+        return history.at(self.call.sigma, self._reuse, device)
 
     def keep_residual(self, name: Hashable, latent_shape: tuple[int, ...], residual: torch.Tensor) -> None:
         """Keep the block stack's residual of one chunk, [B, tokens, width], at a latent of ``latent_shape``."""
@@ -374,4 +398,4 @@ class SamplingRun:
     def close(self) -> None:
         """Let go of every tensor."""
         self._slots.clear()
-        self.call, self._conds = None, ()
+        self.call, self._conds, self._outputs = None, (), []

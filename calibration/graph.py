@@ -18,7 +18,8 @@ from .problem import Edge
 from .sample import Sample
 from .segments import GraphError, checked_segments
 
-MODES = ("quick", "standard", "exact")
+MODES = ("short", "quick", "standard", "exact")
+"""How a calibration measures: by full runs alone, or by more and more replays."""
 METRICS = ("l1", "l2", "lpips")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..schedules import ScheduleError
 from ..schedules.schedule import check_name
 from ..schedules.store import load_json
+from .fit_folder import RUN
 from .job_folder import MAX_BYTES, folder_name
 from .segments import GraphError
 from .tensor_file import read_tensors
@@ -39,6 +40,7 @@ def half_run(root: Path, finished: Collection[str]) -> tuple[list[dict[str, obje
                     counts.append(0)
                     reason = f"it cannot be read, {error.strerror}." if isinstance(error, OSError) else str(error)
                     problems.append(f"{folder.name}/{file.name}: {reason}")
+            counts += [0 for _ in folder.glob(f"{RUN}*.safetensors")]
             about = {"folder": folder.name, "name": _name_of(folder), "samples": len(counts), "replays": sum(counts)}
             jobs.append(about)
     return jobs, problems

@@ -49,6 +49,7 @@ class Result:
                 steps=graph.steps,
                 computed=outcome.route.computed,
                 rules=outcome.route.rules,
+                weights=outcome.route.weights,
                 origin="calibrated",
                 sigmas=graph.sigmas,
                 source={**graph.provenance(name), "path": outcome.route.found, "measured": outcome.figures},

@@ -11,6 +11,7 @@ import numpy as np
 from ..schedules import Rule
 from ..schedules.store import load_json
 from .estimate import replay_calls, replayed_edges
+from .fit_folder import RUN
 from .job_folder import JobFolder, folder_name, sample_id
 from .segments import all_segments
 
@@ -59,6 +60,8 @@ def kept_of(root: Path, name: str, wanted: Wanted) -> Kept:
         different = _different(wanted.settings, theirs) + _different(wanted.setup, identity.get("setup") or {})
         if different:
             return Kept(different=different)
+        if wanted.mode == "short":
+            return _full_runs(folder, identity, steps, wanted)
         segments = all_segments(steps, identity["longest"], wanted.rules)
         edges = replayed_edges(segments, steps, wanted.rules, wanted.mode, tails=identity["metric"] == "lpips")
         job = JobFolder(folder, identity, len(segments))
@@ -91,6 +94,12 @@ def _count(job: JobFolder, segments: np.ndarray, edges: np.ndarray, steps: int, 
     for key, errors in job.path_errors().items():
         count += len(key.partition("|")[0].split(",")) * len(ids & errors.keys())
     return Kept(count, whole == set(prompts) and _finished(job, wanted))
+
+
+def _full_runs(folder: Path, identity: Mapping[str, object], steps: int, wanted: Wanted) -> Kept:
+    """What is kept by mode short, whose files do not name their samples: full runs, and whether all is done."""
+    count = sum(1 for _ in folder.glob(f"{RUN}*.safetensors"))
+    return Kept(count * steps, _finished(JobFolder(folder, identity, 0), wanted))
 
 
 def _finished(job: JobFolder, wanted: Wanted) -> bool:

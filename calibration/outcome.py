@@ -31,6 +31,7 @@ class Route:
     computed: tuple[int, ...]
     rules: tuple[Rule, ...]
     found: str = ""
+    weights: tuple[tuple[float, ...], ...] = ()
 
     @property
     def key(self) -> str:
@@ -39,7 +40,7 @@ class Route:
 
     def schedule(self, steps: int) -> Schedule:
         """The route as a schedule to be measured."""
-        return Schedule("path", "any", steps, self.computed, self.rules, "custom")
+        return Schedule("path", "any", steps, self.computed, self.rules, "custom", weights=self.weights)
 
 
 @dataclass(frozen=True, slots=True)

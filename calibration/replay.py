@@ -73,8 +73,9 @@ class Replays:
     def final(self, callback: Callback | None = None) -> torch.Tensor:
         """The final latent of the full run, flat; remembered for good."""
         if self._final is None:
-            final = self.sampling.run(lambda sigmas: SamplingRun(_full(self.steps), sigmas, Placement("auto")), callback)
-            self._final = _finite(final, self.sampling)
+            every = full_schedule(self.steps)
+            final = self.sampling.run(lambda sigmas: SamplingRun(every, sigmas, Placement("auto")), callback)
+            self._final = finite(final, self.sampling)
         return self._final
 
     def forget(self) -> None:
@@ -101,7 +102,7 @@ class Replays:
         return self._error(self.sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto")), callback))
 
     def _error(self, final: torch.Tensor) -> float:
-        return self._distance(_finite(final, self.sampling), self.final())
+        return self._distance(finite(final, self.sampling), self.final())
 
     def _record(self, callback: Callback | None) -> Reference:
         trajectory = Trajectory(self._residuals)
@@ -116,13 +117,13 @@ class Replays:
             if call.stage == 0:
                 latents[call.step] = flat(x)
 
-        schedule = _full(self.steps)
+        schedule = full_schedule(self.steps)
         begin = time.perf_counter()
         final = self.sampling.run(
             lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), record=trajectory, observe=observe), callback
         )
         seconds = time.perf_counter() - begin
-        latents[self.steps] = _finite(final, self.sampling)
+        latents[self.steps] = finite(final, self.sampling)
         # A sampler that is followed by its sigmas alone may end before the last of them.
         ordered = tuple(latents.get(step, final) for step in range(self.steps + 1))
         return Reference(trajectory, ordered, self.sampling.report.calls, seconds)
@@ -140,11 +141,13 @@ class Replays:
         )
 
 
-def _full(steps: int) -> Schedule:
+def full_schedule(steps: int) -> Schedule:
+    """The schedule that computes every step."""
     return Schedule("full", "any", steps, tuple(range(steps)), (Rule("output", "hold"),) * steps, "custom")
 
 
-def _finite(final: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def finite(final: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """The final latent of a run; ReplayError where it is not finite."""
     if not torch.isfinite(final).all():
         raise ReplayError(
             f"The model gave a latent that is not finite (prompt {sampling.sample.prompt[:60]!r}, seed "

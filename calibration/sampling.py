@@ -5,17 +5,22 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.sample
+import comfy.sampler_helpers
 import comfy.samplers
 import torch
 
 from ..cache.host import check
+from ..cache.plan import rehearse
 from ..cache.report import RunReport
 from ..cache.run import SamplingRun
 from ..cache.wrapper import attach
+from .references.arrival import Segments
+from .references.response import NoResponseError, respond
 from .sample import Sample
 
 if TYPE_CHECKING:
@@ -92,6 +97,36 @@ class Sampling:
         """The shape of the latent; of the first one where several are sampled together."""
         image = self._image
         return tuple((image.unbind()[0] if image.is_nested else image).shape)
+
+    @property
+    def mask(self) -> torch.Tensor | None:
+        """The denoise mask, flat, in the shape of the latent; None without one."""
+        mask = self._latent.get("noise_mask")
+        if mask is None:
+            return None
+        parts = self._image.unbind() if self._image.is_nested else [self._image]
+        masks = mask.unbind() if mask.is_nested else [mask] * len(parts)
+        whole = [
+            comfy.sampler_helpers.prepare_mask(one, part.shape, part.device)
+            for one, part in zip(masks, parts, strict=True)
+        ]
+        return torch.cat([one.flatten() for one in whole])
+
+    def segments(self) -> Segments:
+        """How segments arrive under this sampler.
+
+        Raises:
+            NoResponseError: its latents do not follow from the model's answers in a known way.
+        """
+        if self.mask is not None and not (self.mask >= 1.0).any():
+            raise NoResponseError("no part of the latent is sampled freely under its noise mask")
+        guider = copy.copy(self._guider)
+        # The model itself has its patches on while it samples only.
+        guider.inner_model = SimpleNamespace(model_sampling=self._attached.patcher.get_model_object("model_sampling"))
+        plan = rehearse(self._sampler, guider, self.sigmas, self.sample.seed)
+        if plan is None:
+            raise NoResponseError("its calls cannot be told to its steps")
+        return Segments(respond(self._sampler, guider, self.sigmas, plan, self.sample.seed), len(self.sigmas) - 1)
 
     @property
     def most_lanes(self) -> int:

@@ -29,6 +29,11 @@ class Settings:
     tries: int = 24
     setup: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def fits(self) -> bool:
+        """Whether weights are fitted to full runs; without, segments are replayed."""
+        return self.mode == "short"
+
     def check(self, steps: int) -> None:
         """JobError unless the settings fit a run of N steps."""
         if steps < 1:
@@ -40,6 +45,8 @@ class Settings:
         for what, value, choices in (("mode", self.mode, MODES), ("metric", self.metric, METRICS)):
             if value not in choices:
                 raise JobError(f"{what} is {value!r}: choose one of {', '.join(choices)}.")
+        if self.fits and any(rule.target == "residual" for rule in self.rules):
+            raise JobError("Rules of the residual are measured by replays: set rules to output, or choose another mode.")
         if not self.rules:
             raise JobError("There are no rules to measure: choose one or more.")
         if not 2 <= self.longest <= steps:
@@ -67,7 +74,8 @@ class Cost:
 
     def describe(self, seconds_per_step: float | None = None) -> str:
         """The estimate in words: computed steps, full generations, and the time if one step's is known."""
-        text = f"about {self.computed} model steps, as many as {self.computed / self.steps:.0f} full runs"
+        runs = self.computed / self.steps
+        text = f"about {self.computed} model steps, as many as {runs:.{0 if runs >= 20 else 1}f} full runs"
         return text if seconds_per_step is None else f"{text}, {duration(self.computed * seconds_per_step)}"
 
 

@@ -19,14 +19,14 @@ from ..cache.placement import CACHE_DEVICES
 from ..cache.report import RunReport
 from ..cache.wrapper import Choose, OnStep, every_step, install
 from ..calibration.choose import choose
-from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
+from ..schedules import FIXED, PRESETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
 from .library import AUTO, calibrations, library
 
 logger = logging.getLogger("LeMiCa")
 
 CUSTOM = "custom"
 AS_SCHEDULED = "as scheduled"
-RULES = [str(Rule(target, order)) for target in TARGETS for order in SLOPES]
+RULES = [str(rule) for rule in FIXED]
 
 
 STEP_GAP = 0.1
@@ -118,7 +118,11 @@ def chooser(
 
 
 def by_hand(schedule: Schedule, computed: tuple[int, ...]) -> Schedule:
-    """The same run with these steps computed, all of them in it; each has the rule that the schedule has there."""
+    """The same run with these steps computed, all of them in it; each has the rule that the schedule has there.
+
+    Weights were fitted for other segments: the half slope stands in for them.
+    """
+    schedule = schedule.unfitted()
     rules = tuple(schedule.rules[bisect_right(schedule.computed, step) - 1] for step in computed)
     source = {"rules_from": schedule.name}
     return replace(schedule, name="by hand", computed=computed, rules=rules, origin="custom", source=source)

@@ -16,12 +16,13 @@ from ..cache.blocks import stack_family
 from ..cache.identity import identify
 from ..cache.wrapper import OTHER_CACHES
 from ..calibration import METRICS, MODES
+from ..calibration.fit_job import FitJob
 from ..calibration.job import Job, Settings
 from ..calibration.job_folder import JobError, told_what_is_kept
 from ..calibration.latents import Distance
 from ..calibration.quality import measure
 from ..calibration.sampling import Sampling
-from ..schedules import PRESETS, SLOPES, Match, Rule, Schedule, find_family, preset_budget, resample
+from ..schedules import FIXED, PRESETS, Match, Schedule, find_family, preset_budget, resample
 from ..schedules.schedule import check_name, check_sigmas
 from .calibration_progress import Broadcast
 from .calibration_summary import picture_of, summary
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 RULES = {
-    "output": tuple(Rule("output", order) for order in SLOPES),
-    "residual": tuple(Rule("residual", order) for order in SLOPES),
-    "output and residual": tuple(Rule(target, order) for target in ("output", "residual") for order in SLOPES),
+    "output": tuple(rule for rule in FIXED if rule.target == "output"),
+    "residual": tuple(rule for rule in FIXED if rule.target == "residual"),
+    "output and residual": FIXED,
 }
 
 
@@ -56,8 +57,9 @@ def measuring_inputs() -> list[io.Input]:
         ),
         io.Int.Input("seeds", default=1, min=1, max=64, tooltip="How many noises to sample each prompt with."),
         io.Combo.Input(
-            "mode", options=list(MODES), default="standard",
-            tooltip="How much is replayed: a few steps, every step, or every segment of steps, which takes far longest.",
+            "mode", options=list(MODES), default="short",
+            tooltip="How much is measured. Short: one full run a prompt, and one accelerated run for each preset. The others "
+            "replay besides: a few steps, every step, or every segment of steps, which takes far longest.",
         ),
         io.Int.Input(
             "longest", default=0, min=0, max=10000,
@@ -81,7 +83,7 @@ def measuring_inputs() -> list[io.Input]:
         io.Vae.Input("vae", optional=True, tooltip="Decodes the frames that the lpips metric compares."),
         io.Int.Input(
             "tries", default=24, min=0, max=1000, advanced=True,
-            tooltip="How many changed paths to sample per budget in search of a better one.",
+            tooltip="How many changed paths to sample per budget in search of a better one; not in mode short.",
         ),
         *ray_inputs(),
     ]
@@ -198,8 +200,10 @@ def calibrate(
     _check_names(name, samplings[0].sigmas, settings.budgets)
     distance: Distance | None = FrameDistance(samplings[0], order.vae) if order.metric == "lpips" else None
     broadcast = Broadcast(node.hidden.unique_id, name, model, settings.longest)
-    make = Job
+    make = FitJob if settings.fits else Job
     if on_ray is not None and order.ray.strip():
+        if settings.fits:
+            raise JobError("Mode short is measured in this process: leave ray empty, or choose another mode.")
         make = on_ray(node, samplings, settings, order, broadcast.show)
     job = make(
         calibrations().root, name, samplings, settings, distance=distance,
@@ -214,7 +218,7 @@ def calibrate(
             file = calibrations().save(name, result.graph)
             folders = {str(library().save(schedule).parent) for schedule in result.schedules(name)}
         broadcast.end(job.cost())
-    calibrated = Calibrated(name, result.graph, result.outcomes)
+    calibrated = Calibrated(name, result.graph, result.outcomes, settings.metric)
     text = summary(calibrated, result.computed, time.monotonic() - begin, [str(file), *folders])
     picture = as_image(picture_of(calibrated))
     shown = ui.PreviewImage(picture, cls=node).as_dict() | {"text": (text,)}

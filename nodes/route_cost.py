@@ -34,6 +34,9 @@ def show_cost(body: Body) -> dict[str, object]:
     longest = body.count("longest") or longest_segment(steps, min(budgets))
     if not 2 <= longest <= steps:
         raise RequestError(f"longest is {longest} in a run of {steps} steps: give 0, or a number from 2 to {steps}.")
+    if mode == "short":
+        runs = Cost(steps=steps, references=samples * steps, replays=0, paths=samples * sum(budgets))
+        return {"steps": runs.computed, "full_runs": runs.computed / steps, "text": runs.describe()}
     # Rules with a slope replay as many segments as those without, which are counted faster.
     held = [Rule(rule.target, "hold") for rule in rules]
     segments = all_segments(steps, longest, held)

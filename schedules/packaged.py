@@ -13,7 +13,7 @@ PUBLISHED = {
 }
 """What every published list has in common; its entry in the file names the repository, path and commit."""
 
-_FIELDS = {"name", "computed", "origin", "steps", "rules", "sigmas", "source"}
+_FIELDS = {"name", "computed", "origin", "steps", "rules", "sigmas", "source", "weights"}
 
 
 def read_family(data: object) -> tuple[Family, tuple[Schedule, ...]]:
@@ -21,7 +21,7 @@ def read_family(data: object) -> tuple[Family, tuple[Schedule, ...]]:
 
     A schedule names itself, its computed steps and its source. What it leaves out comes from the family: ``origin``
     published, the family's ``steps``, its ``rule`` for every segment, and the nominal sigmas of ``flow_shift``.
-    Raises ScheduleError.
+    ``weights`` are those of fitted segments. Raises ScheduleError.
     """
     family = Family.from_json(data)
     return family, tuple(_read_schedule(entry, family, data.get("rule")) for entry in data.get("schedules", ()))
@@ -47,4 +47,5 @@ def _read_schedule(entry: Mapping[str, object], family: Family, rule: str | None
         origin=origin,
         sigmas=sigmas,
         source={**(PUBLISHED if origin == "published" else {}), **entry.get("source", {})},
+        weights=entry.get("weights", ()),
     )

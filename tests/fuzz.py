@@ -82,12 +82,13 @@ class Said:
 
 def body_of(draw: Random, route: str) -> dict[str, object]:
     """A body that a route takes."""
+    from fuzz_cases import fitted
     from route_requests import schedule
 
     body = dict(BODIES[route])
     if route == "save":
         solved = {**BODIES["solve"], "schedule": None, "preset": "fast", "scope": "all steps"}
-        body |= {"schedule": schedule()} if draw.random() < 0.5 else solved
+        body |= {"schedule": draw.choice([schedule(), fitted()])} if draw.random() < 0.5 else solved
     if route == "undo":
         saved = schedule(name="mine")
         body |= {"saved": saved, "replaced": {**saved, "computed": [0, 1, 4]} if draw.random() < 0.5 else None}
@@ -104,10 +105,12 @@ def body_of(draw: Random, route: str) -> dict[str, object]:
 def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
     """What takes one case each, by the parser's name; raises Refused, or an error of the pack, for a bad one."""
     import fuzz_cases as cases
+    from lemica.cache.trajectory import Trajectory
     from lemica.calibration import Sample
+    from lemica.calibration.fit_folder import FitFolder
     from lemica.calibration.graph import ErrorGraph
     from lemica.calibration.half_run import half_run
-    from lemica.calibration.job_folder import JobFolder, folder_name
+    from lemica.calibration.job_folder import JobFolder, folder_name, sample_id
     from lemica.calibration.kept import Wanted, kept_of
     from lemica.calibration.regrid import regrid
     from lemica.calibration.solutions import solutions
@@ -160,6 +163,26 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
             half_run(folder, set()), kept_of(folder, "job", Wanted("exact", rules, 1, [(1, None)], {"steps": 4}))
             job.open()
             job.load_all(), job.load(sample, "0123"), job.path_error("0,2|output hold", sample, "0123")
+        finally:
+            job.close()
+            shutil.rmtree(job.path, ignore_errors=True)
+
+    def read_fits(draw: Random) -> None:
+        sample, key = Sample("a cat", 1), "0,2|ab"
+        job = FitFolder(folder / folder_name("job"), {"sigmas": [1.0, 0.5, 0.0], "setup": {}}, 0, "job")
+        try:
+            job.open()
+            job.save_walk(key, sample, "0123", Trajectory(), 3)
+            (walk,) = job.path.glob("walk-*")
+            walk.write_bytes(cases.walk_file(draw))
+            (job.path / f"run-{sample_id(sample, '0123')}.safetensors").write_bytes(cases.run_file(draw))
+            if draw.random() < 0.5:
+                fits = {key: {"weights": [[1.5]], "errors": {"0": 0.5}}}
+                (job.path / "fits.json").write_bytes(cases.as_json(draw, fits))
+            half_run(folder, set()), kept_of(folder, "job", Wanted("short", (), 0, [(1, None)], {"steps": 2}))
+            job.walk(key, sample, "0123")
+            job.close(), job.open()
+            job.fit(key), job.full_run(sample, "0123")
         finally:
             job.close()
             shutil.rmtree(job.path, ignore_errors=True)
@@ -232,7 +255,10 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
         ground.reset(always=False)
         requests.form(*cases.upload(draw))
 
-    parsers = {"schedule file": read_schedule, "graph file": read_graph, "job folder": read_job, "node texts": read_texts}
+    parsers = {
+        "schedule file": read_schedule, "graph file": read_graph, "job folder": read_job, "fit folder": read_fits,
+        "node texts": read_texts,
+    }
     parsers |= {"files that change": read_while_it_changes, "request headers": judge_headers, "GET library": list_library}
     parsers |= {f"GET {route}": by_query(route) for route in QUERIES} | {f"POST {route}": by_body(route) for route in BODIES}
     return {**parsers, "POST import": send_file}

@@ -260,3 +260,44 @@ def test_an_interrupted_calibration_keeps_what_it_has_and_goes_on_from_there(ser
 
 def _spent(run: Watched) -> int:
     return int(run.text("calibrate").splitlines()[2].split()[0])
+
+
+def sampled(demo, steps: int, **inputs) -> dict:
+    """A run of the demo model with the LeMiCa node."""
+    chosen = {"preset": "medium", "budget": 3, "schedule": "auto", "rule": "as scheduled", "cache_device": "auto"} | inputs
+    return {
+        "model": demo[0],
+        "lemica": {"class_type": "LeMiCa", "inputs": {"model": ["model", 0], **chosen}},
+        "sampler": {
+            "class_type": "KSampler",
+            "inputs": {
+                "model": ["lemica", 0], "positive": ["model", 1], "negative": ["model", 2], "latent_image": ["model", 3],
+                "seed": 1, "steps": steps, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+            },
+        },
+        "save": {"class_type": "SaveLatent", "inputs": {"samples": ["sampler", 0], "filename_prefix": "fitted"}},
+    }
+
+
+def test_full_runs_alone_give_fitted_schedules_that_the_node_takes(server, demo):
+    run = watch(server, {"model": demo[0], "calibrate": calibrate(name="fits", mode="short", steps=10)})
+    graph, text = saved(server, "fits"), run.text("calibrate")
+    assert not run.error and (graph.mode, graph.metric, graph.steps) == ("short", "l2", 10)
+    assert {str(rule) for rule in graph.rules} == {"output hold", "output half", "output linear"}
+    assert not np.isnan(graph.errors).any() and "output fitted" in text
+    made = schedule(server, "fits/10b4")
+    assert made.origin == "calibrated" and made.source["measured"]["worst"] > 0
+    reusing = [end - start > 1 for start, end in made.segments()]
+    assert [bool(own) for own in made.weights] == reusing and str(made.rules[0]) == "output fitted"
+    before = [event for event in run.events if event["state"] == "estimate"][0]
+    assert f"{before['steps']} model steps computed" in text, "the estimate is what was spent"
+    again = watch(server, {"model": demo[0], "calibrate": calibrate(name="fits", mode="short", steps=10, negative_prompt="x")})
+    assert again.text("calibrate").splitlines()[2].startswith("0 model steps computed")
+
+    (report,) = server.queue(sampled(demo, 10, preset="custom", budget=4)).lemica
+    assert (report["origin"], report["schedule"]) == ("calibrated", "fits/10b4")
+    assert tuple(report["computed"]) == made.computed
+    (report,) = server.queue(sampled(demo, 10, preset="custom", budget=4, rule="output half")).lemica
+    assert report["origin"] != "calibrated"
+    refused = watch(server, {"model": demo[0], "calibrate": calibrate(name="no", mode="short", steps=10, rules="residual")})
+    assert "Rules of the residual are measured by replays" in refused.error

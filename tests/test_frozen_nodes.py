@@ -57,8 +57,8 @@ def test_a_schedule_of_this_version_reads_and_a_newer_one_is_refused():
 
     data = {"schema": 1, "name": "old", **schedule()}
     assert Schedule.from_json(data).to_json() == data
-    with pytest.raises(ScheduleError, match="schema 2, this version of ComfyUI-LeMiCa reads up to 1: update the node pack"):
-        Schedule.from_json({**data, "schema": 2})
+    with pytest.raises(ScheduleError, match="schema 3, this version of ComfyUI-LeMiCa reads up to 2: update the node pack"):
+        Schedule.from_json({**data, "schema": 3})
     del data["sigmas"], data["source"]
     assert Schedule.from_json(data).sigmas is None, "the first files had neither"
 

@@ -21,7 +21,7 @@ EXAMPLES = WORKFLOWS.parent / "example_workflows"
 DEMO = EXAMPLES / "demo_video.json"
 CALIBRATE = "calibrate"
 """The word that asks for a calibration, in place of a FILE."""
-MODES = ("quick", "standard", "exact")
+MODES = ("short", "quick", "standard", "exact")
 ENTERED = "--entered"
 """Marks the second start; followed by the ComfyUI that the first one found."""
 
@@ -87,7 +87,9 @@ def _calibrate_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--steps", type=int, metavar="N", help="the steps of a run (default: 20)")
-    parser.add_argument("--mode", choices=MODES, help="how much is replayed (default: standard; exact takes far longest)")
+    parser.add_argument(
+        "--mode", choices=MODES, help="how much is measured (default: short, or standard with --ray; exact takes far longest)"
+    )
     parser.add_argument("--samples", type=int, metavar="N", help="how many prompts to measure with (default: 4)")
     parser.add_argument("--name", help="what to call the calibration (default: after model, steps and sampler)")
     parser.add_argument(

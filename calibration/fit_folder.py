@@ -1,0 +1,152 @@
+"""What a calibration from full runs has measured so far, on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from safetensors.numpy import save as to_bytes
+
+from ..cache.trajectory import Batch, Trajectory
+from ..schedules import ScheduleError
+from ..schedules.schedule import shown
+from ..schedules.store import load_json
+from .job_folder import JobError, JobFolder, sample_id
+from .sample import Sample
+from .segments import GraphError
+from .tensor_file import read_tensors
+
+MAX_BYTES = 1 << 30
+"""Of one file: mostly a latent of every computed step, or of every answer of a full run."""
+
+RUN = "run-"
+"""How the file of a full run begins."""
+
+_KEY = "lemica_full_run"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FullRun:
+    """What is kept of a sample's full run: its final latent, flat, and its answers' derivatives, sketched, [K, C, S]."""
+
+    sample: Sample
+    conds: str
+    final: np.ndarray
+    derivatives: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The weights of a path's segments, and the errors of the samples with them, by their ids."""
+
+    weights: tuple[tuple[float, ...], ...]
+    errors: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class FitFolder(JobFolder):
+    """A JobFolder with a safetensors file a full run and a walk's step, and ``fits.json``."""
+
+    _fits: dict[str, Fit] = field(default_factory=dict, init=False)
+
+    def open(self) -> None:
+        """As JobFolder."""
+        JobFolder.open(self)
+        try:
+            self._fits = self._read_fits()
+        except BaseException:
+            self.close()
+            raise
+
+    def full_run(self, sample: Sample, conds: str) -> FullRun | None:
+        """What is kept of a sample's full run, or None.
+
+        Raises:
+            JobError: its file is broken.
+        """
+        path = self.path / f"{RUN}{sample_id(sample, conds)}.safetensors"
+        if not path.exists():
+            return None
+        try:
+            if path.is_symlink():
+                raise GraphError("it is a link")
+            metadata, tensors = read_tensors(path, MAX_BYTES)
+            final, derivatives = tensors["final"], tensors["derivatives"]
+            if json.loads(metadata.get(_KEY, "null")) != _SCHEMA:
+                raise GraphError("it is none of this version")
+            if (final.dtype, derivatives.dtype) != (np.float32, np.float32) or (final.ndim, derivatives.ndim) != (1, 3):
+                raise GraphError(f"it holds {shown([final.shape, derivatives.shape])}")
+            if not final.size or not derivatives.size or not np.isfinite(final).all() or not np.isfinite(derivatives).all():
+                raise GraphError("a latent of it is empty or not finite")
+            return FullRun(sample, conds, final.copy(), derivatives.copy())
+        except (GraphError, KeyError, ValueError, RecursionError) as error:
+            raise JobError(
+                f"{path.parent.name}/{path.name} is no full run of this calibration ({str(error)[:300]}): move it away to "
+                "make that run again."
+            ) from None
+
+    def save_full_run(self, run: FullRun) -> None:
+        """Write what is kept of a full run."""
+        content = to_bytes({"final": run.final, "derivatives": run.derivatives}, {_KEY: json.dumps(_SCHEMA)})
+        self._write(self.path / f"{RUN}{sample_id(run.sample, run.conds)}.safetensors", content)
+
+    def fit_key(self, computed: Sequence[int], runs: Sequence[FullRun]) -> str:
+        """A text that is the same for the same path on the same samples."""
+        ids = "\n".join(sample_id(run.sample, run.conds) for run in runs)
+        return f"{','.join(map(str, computed))}|{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
+
+    def fit(self, key: str) -> Fit | None:
+        """The weights that were fitted for a path, and the errors of the samples with them, or None."""
+        return self._fits.get(key)
+
+    def save_fit(self, key: str, found: Fit) -> None:
+        """Keep the weights of a path, and what they came to; what its walks computed goes."""
+        self._fits[key] = found
+        content = {known: {"weights": one.weights, "errors": one.errors} for known, one in self._fits.items()}
+        self._write(self.path / "fits.json", json.dumps(content, sort_keys=True).encode())
+        for file in self.path.glob("walk-*.safetensors"):
+            file.unlink(missing_ok=True)
+
+    def walk(self, key: str, sample: Sample, conds: str) -> Trajectory:
+        """What an interrupted walk along a path computed; a file that is broken is as good as none."""
+        found: dict[Batch, dict[int, torch.Tensor]] = {}
+        for file in self.path.glob(f"{_walk(key, sample, conds)}-*.safetensors"):
+            try:
+                _, tensors = read_tensors(file, MAX_BYTES)
+                for name, outputs in tensors.items():
+                    step, stage, place, index = map(int, name.split("."))
+                    found.setdefault(Batch(step, stage, place), {})[index] = torch.from_numpy(outputs.copy())
+            except (GraphError, ValueError, TypeError):
+                file.unlink(missing_ok=True)
+        known = Trajectory()
+        known.batches = {batch: [outputs[index] for index in sorted(outputs)] for batch, outputs in found.items()}
+        return known
+
+    def save_walk(self, key: str, sample: Sample, conds: str, known: Trajectory, step: int) -> None:
+        """Keep what a walk along a path computed at a step, so that it goes on there after a kill."""
+        tensors = {
+            f"{batch.step}.{batch.stage}.{batch.place}.{index}": output.float().contiguous().numpy()
+            for batch, outputs in known.batches.items() if batch.step == step for index, output in enumerate(outputs)
+        }
+        self._write(self.path / f"{_walk(key, sample, conds)}-{step}.safetensors", to_bytes(tensors))
+
+    def _read_fits(self) -> dict[str, Fit]:
+        file = self.path / "fits.json"
+        if not file.exists():
+            return {}
+        try:
+            known = load_json(file)
+            return {key: Fit(tuple(map(tuple, one["weights"])), dict(one["errors"])) for key, one in known.items()}
+        except (ScheduleError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise JobError(
+                f"{file.parent.name}/{file.name} is broken ({str(error)[:300]}): remove it to fit weights anew."
+            ) from None
+
+
+def _walk(key: str, sample: Sample, conds: str) -> str:
+    return f"walk-{hashlib.sha256(key.encode()).hexdigest()[:16]}-{sample_id(sample, conds)}"
