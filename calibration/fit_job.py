@@ -25,7 +25,8 @@ from .graph import ErrorGraph
 from .job import Job
 from .job_folder import JobError, sample_id
 from .latents import LATENT_DISTANCES
-from .outcome import Outcome, Route
+from .outcome import Outcome, Route, uniform
+from .problem import InfeasibleError
 from .references.closed_loop import PAST, fit, half_slope
 from .references.reference import Recorder, Reference
 from .references.response import NoResponseError
@@ -149,10 +150,13 @@ class FitJob(Job):
         edges = [
             edge._replace(error=edge.error * early_weight(edge.start, self._steps)) for edge in self._fitted.edges()
         ]
-        computed = solve(edges, self._steps, budget).computed
-        found = self._fit(computed)
-        route = Route(computed, (OUTPUT_FITTED,) * budget, "minimax, fitted", found.weights)
-        return Outcome(route, tuple(found.errors.values()))
+        try:
+            computed, found = solve(edges, self._steps, budget).computed, "minimax"
+        except InfeasibleError:  # its segments are too short for this budget
+            computed, found = uniform(self._steps, budget), "uniform"
+        fitted = self._fit(computed)
+        route = Route(computed, (OUTPUT_FITTED,) * budget, f"{found}, fitted", fitted.weights)
+        return Outcome(route, tuple(fitted.errors.values()))
 
     def _done_before(self, budget: int) -> int:
         larger = sum(other for other in set(self.settings.budgets) if other > budget)

@@ -33,11 +33,15 @@ SKETCH_TOLERANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The error graph, per budget the outcome of its best route, and how many steps were computed for them this time."""
+    """The error graph, per budget the outcome of its best route, and how many steps were computed for them this time.
+
+    ``metric``: what the errors of the outcomes are; those of the graph have a metric of their own.
+    """
 
     graph: ErrorGraph
     outcomes: Mapping[int, Outcome]
     computed: int
+    metric: str
 
     def schedules(self, name: str) -> list[Schedule]:
         """The schedules that were measured best, one a budget, named ``name/NbB``."""
@@ -52,7 +56,10 @@ class Result:
                 weights=outcome.route.weights,
                 origin="calibrated",
                 sigmas=graph.sigmas,
-                source={**graph.provenance(name), "path": outcome.route.found, "measured": outcome.figures},
+                source={
+                    **graph.provenance(name), "metric": self.metric, "path": outcome.route.found,
+                    "measured": outcome.figures,
+                },
             )
             for budget, outcome in sorted(self.outcomes.items(), reverse=True)
         ]
@@ -164,7 +171,7 @@ class Job:
             outcomes = {budget: self._decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
             samples = [[sampling.sample.seed, sampling.sample.prompt] for sampling in self._judged]
             self.folder.finish({"mode": self.settings.mode, "tries": self.settings.tries, "samples": samples})
-            return Result(graph, outcomes, self._computed() - before)
+            return Result(graph, outcomes, self._computed() - before, self.settings.metric)
         finally:
             self.folder.close()
             for replays in self._replays:

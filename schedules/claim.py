@@ -46,7 +46,8 @@ def difference(file: object, patches: object, identity: ModelIdentity) -> str:
 def claimed(schedule: Schedule, identity: ModelIdentity) -> tuple[Schedule, str]:
     """The schedule with the origin that it may have on a model, and what there is to say of that.
 
-    One that was measured or predicted on another model becomes ``borrowed``, without the figures of that other model.
+    One that was measured or predicted on another model becomes ``borrowed``, without the figures of that other model, and
+    without weights that were fitted there.
     """
     file, patches = schedule.source.get("file"), schedule.source.get("patches")
     if not {schedule.origin, schedule.source.get("origin")} & set(MADE):
@@ -56,7 +57,9 @@ def claimed(schedule: Schedule, identity: ModelIdentity) -> tuple[Schedule, str]
     why = difference(file, patches, identity)
     if why and schedule.origin in MADE:
         source = {**without_figures(schedule.source), "borrowed_from": source_name(schedule)}
-        schedule = replace(schedule, origin="borrowed", source=source)
+        if schedule.weights:
+            why = f"{why}; the half slope stands in for the weights that were fitted there"
+        schedule = replace(schedule.unfitted(), origin="borrowed", source=source)
     return schedule, why
 
 

@@ -469,6 +469,15 @@ def test_the_estimate_is_what_is_spent(comfy, tiny_wan, wan, tmp_path, budgets, 
     assert done == sorted(done) and done[-1] == told[-1].total
 
 
+def test_a_budget_that_segments_are_too_short_for_gets_uniform_spacing_and_the_figures_say_in_what(
+    comfy, tiny_wan, wan, tmp_path
+):
+    job = fit_job(tmp_path, [make_sampling(tiny_wan, wan)], "short", budgets=(4, 2), longest=2, metric="l1")
+    many, few = job.run().schedules("short")
+    assert (many.computed, few.computed) == ((0, 2, 4, 6), (0, 4)) and few.source["path"] == "uniform, fitted"
+    assert many.source["metric"] == few.source["metric"] == "l1" and all(map(len, few.weights))
+
+
 @pytest.mark.parametrize("stop_at", [1, 4, 9, 13, 18])
 def test_a_fit_that_is_killed_goes_on_and_makes_one_step_of_a_sample_twice_at_most(comfy, tiny_wan, wan, tmp_path, stop_at):
     """Wherever the process ends: right before what a computed step gave is written, when the most is lost."""

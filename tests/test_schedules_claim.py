@@ -146,6 +146,16 @@ def test_what_was_made_on_another_model_is_borrowed(made_on, runs_on, told, orig
     assert (claim.computed, claim.rules) == (schedule.computed, schedule.rules)
 
 
+def test_weights_that_were_fitted_on_another_model_are_not_borrowed_along():
+    plain = made("mine/30b10", file="a", patches="")
+    weights = tuple((1.0,) if end - start > 1 else () for start, end in plain.segments())
+    fitted = replace(plain, rules=(Rule("output", "fitted"),) * plain.budget, weights=weights)
+    assert claimed(fitted, replace(DEMO, file="a", patches="")) == (fitted, "")
+    claim, why = claimed(fitted, replace(DEMO, file="b", patches=""))
+    assert claim.computed == fitted.computed and not claim.weights and set(map(str, claim.rules)) == {"output half"}
+    assert "the half slope stands in for the weights" in why
+
+
 @pytest.mark.parametrize("origin", ["published", "estimated", "custom", "imported"])
 def test_what_claims_no_model_is_what_it_is_on_any(origin):
     schedule = made("one", origin=origin, file="a", patches="x")
