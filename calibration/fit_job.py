@@ -90,6 +90,12 @@ class FitJob(Job):
             self.folder.save_full_run(known)
             self._timed(time.perf_counter() - begin, self._steps)
         else:
+            shape = (self._arrivals.kinds, self._arrivals.calls)
+            if known.derivatives.shape[:2] != shape:
+                raise JobError(
+                    f"The full run of sample {place + 1} in {self.folder.path.name!r} has {known.derivatives.shape[:2]} answers, "
+                    f"this sampler gives {shape}: give the calibration another name."
+                )
             self._done += self._steps
         rows = self._segments[self._shown()]
         errors = self._local([known], rows, self.settings.rules)[0]
