@@ -20,6 +20,7 @@ from ..cache.plan import Call
 from ..cache.run import SamplingRun
 from ..cache.trajectory import Trajectory
 from ..schedules import OUTPUT_FITTED, Rule
+from .estimate import replayed_edges
 from .fit_folder import Fit, FitFolder, FullRun
 from .graph import ErrorGraph
 from .job import Job
@@ -64,7 +65,9 @@ class FitJob(Job):
             self._arrivals = self._samplings[0].segments()
         except NoResponseError as error:
             raise JobError(f"This sampler cannot be fitted, {error}: choose another mode, or another sampler.") from None
-        self._since = 0.0
+        self._runs: Sequence[FullRun] = ()
+        self._fitted: ErrorGraph | None = None
+        self._stage, self._since = "", 0.0
 
     def cost(self) -> Cost:
         """What the whole calibration asks of the model when nothing of it is there yet."""
@@ -93,11 +96,12 @@ class FitJob(Job):
             shape = (self._arrivals.kinds, self._arrivals.calls)
             if known.derivatives.shape[:2] != shape:
                 raise JobError(
-                    f"The full run of sample {place + 1} in {self.folder.path.name!r} has {known.derivatives.shape[:2]} answers, "
-                    f"this sampler gives {shape}: give the calibration another name."
+                    f"The full run of sample {place + 1} in {self.folder.path.name!r} has {known.derivatives.shape[:2]} "
+                    f"answers, this sampler gives {shape}: give the calibration another name."
                 )
             self._done += self._steps
-        rows = self._segments[self._shown()]
+        # One computed step before each segment is enough to be shown.
+        rows = self._segments[replayed_edges(self._segments, self._steps, self.settings.rules, "exact", tails=True)]
         errors = self._local([known], rows, self.settings.rules)[0]
         self._report(stage, *(
             (start, end, error, self.settings.rules[kind])
@@ -121,11 +125,6 @@ class FitJob(Job):
         )
         return FullRun(sampling.sample, sampling.conds, finite(final, sampling).numpy(), recorder.derivatives())
 
-    def _shown(self) -> np.ndarray:
-        """The edges that are told as a full run ends: for one computed step before each segment."""
-        before, start, end, _ = self._segments.astype(np.int64).T
-        return np.flatnonzero(before == np.where(before < 0, before, np.maximum(2 * start - end, 0)))
-
     def _local(self, runs: Sequence[FullRun], rows: np.ndarray, rules: Sequence[Rule]) -> np.ndarray:
         """By how much latents are off after segments alone, [samples, edges]."""
         grams = [Reference(self._arrivals, run.derivatives).gram() for run in runs]
@@ -136,10 +135,11 @@ class FitJob(Job):
     def _graph(self, measured: Sequence[FullRun]) -> ErrorGraph:
         """The error graph of the fixed rules."""
         self._runs = measured
-        self._fitted = self._edges_of((OUTPUT_FITTED,))
-        return self._edges_of(self.settings.rules)
+        self._fitted = self._graph_of((OUTPUT_FITTED,))
+        return self._graph_of(self.settings.rules)
 
-    def _edges_of(self, rules: tuple[Rule, ...]) -> ErrorGraph:
+    def _graph_of(self, rules: tuple[Rule, ...]) -> ErrorGraph:
+        """The errors of all segments under these rules, of all samples."""
         settings = self.settings
         rows = all_segments(self._steps, settings.longest, rules)
         runs = sorted({run.sample: run for run in self._runs}.values(), key=lambda run: (run.sample.seed, run.sample.prompt))
