@@ -131,7 +131,7 @@ const hints = (page, words) =>
   )
 
 const settled = (page) =>
-  set(page, { steps: given.steps, tries: 1, name: given.name, rules: 'output', seed: 5 })
+  set(page, { steps: given.steps, mode: 'standard', tries: 1, name: given.name, rules: 'output', seed: 5 })
 
 /** The workflow as it came, with the settings of the calibration, once its node says this. */
 async function fresh(page, words) {
