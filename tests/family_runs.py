@@ -47,6 +47,11 @@ def recorded(model: ModelPatcher) -> tuple[ModelPatcher, Trajectory]:
     return attach(model, make_run), trajectory
 
 
+def residuals_of(trajectory: Trajectory) -> list[torch.Tensor]:
+    """The residuals of all chunks of all batches."""
+    return [residual for batch in trajectory.batches for _, residual in trajectory.residuals(batch).values()]
+
+
 @contextmanager
 def watched(model: ModelPatcher, name: str, tell: Callable[[tuple, dict], None]) -> Iterator[None]:
     """Have ``tell`` called with what the first block is called with."""

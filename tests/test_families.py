@@ -46,7 +46,7 @@ def test_computed_steps_give_the_plain_run_bit_for_bit(runs, tiny, name):
     assert plain.isfinite().all()
     measured, trajectory = runs.recorded(model)
     assert torch.equal(runs.sample(measured, name), plain)
-    assert len(trajectory._residuals) == runs.STEPS * (1 if tiny.MODELS[name].cfg == 1.0 else 2)
+    assert len(runs.residuals_of(trajectory)) == runs.STEPS * (1 if tiny.MODELS[name].cfg == 1.0 else 2)
     assert torch.equal(runs.sample(runs.installed(model, computed=tuple(range(runs.STEPS))), name), plain)
     assert torch.equal(runs.sample(model, name), plain), "the plain model afterwards"
 

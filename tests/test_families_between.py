@@ -34,8 +34,9 @@ def test_batches_of_latents_and_conds_keep_their_own_residuals(runs, tiny, name,
     assert runs.close(runs.sample(runs.installed(model), name, batch=2), expected)
     measured, trajectory = runs.recorded(model)
     runs.sample(measured, name, batch=2)
-    assert len(trajectory._residuals) == runs.STEPS * 2
-    assert {residual.shape[0] for _, residual in trajectory._residuals.values()} == {2}
+    residuals = runs.residuals_of(trajectory)
+    assert len(residuals) == runs.STEPS * 2
+    assert {residual.shape[0] for residual in residuals} == {2}
 
 
 @pytest.mark.parametrize("name", WIDTHS)
