@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import comfy.model_patcher
 import comfy.samplers
 import comfy.supported_models
 import torch
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 import nodes
@@ -20,6 +20,9 @@ from ..schedules import Family
 from ..schedules.schedule import MAX_STEPS, is_count
 from .library import calibrations
 from .route_answer import RequestError, short
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 MODEL_NODES = frozenset({
     "ModelSamplingSD3", "ModelSamplingAuraFlow", "ModelSamplingFlux", "ModelSamplingDiscrete",
@@ -159,7 +162,7 @@ def _model(config: Mapping[str, object]) -> ModelPatcher:
         base = found({**config, "disable_unet_model_creation": True}).get_model({}, "")
     except (KeyError, RuntimeError):  # a kind that takes more from its file than the network
         raise UnknownSigmasError from None
-    return ModelPatcher(base, load_device=CPU, offload_device=CPU)
+    return comfy.model_patcher.ModelPatcher(base, load_device=CPU, offload_device=CPU)
 
 
 def _sampled(model: ModelPatcher, model_nodes: list[NodeSetting]) -> ModelPatcher:

@@ -51,7 +51,7 @@ def test_an_import_that_was_killed_is_removed_by_a_later_one(tmp_path, prefix):
     (left / "imported.safetensors").write_bytes(b"half")
     Calibrations(tmp_path).save("first", make_graph())
     assert left.exists(), "it may still be read"
-    assert Calibrations(tmp_path).unfinished() == []
+    assert Calibrations(tmp_path).unfinished() == ([], [])
     os.utime(left, (left.stat().st_mtime - LEFT_SECONDS - 1,) * 2)
     Calibrations(tmp_path).save("second", make_graph())
     assert not left.exists() and Calibrations(tmp_path).names() == ["second", "first"]

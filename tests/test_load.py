@@ -201,7 +201,7 @@ def test_errors_that_cannot_be_added_up_are_told(server, user, errors):
     graph = make_graph().take([0])
     huge = make_graph(samples=graph.samples, errors=np.full_like(graph.errors, errors))
     Calibrations(user / "calibrations").save("huge", huge)
-    planned = post(server, "plan", {"family": "lemica-demo", "steps": 6, "schedule": "huge"})
+    planned = post(server, "plan", {"family": "lemica-demo", "steps": 6, "schedule": "huge", "sigmas": list(huge.sigmas)})
     assert planned.status == 200 and "too large to be added up" in planned.json["note"]
     for answer in (
         post(server, "solve", {"calibration": "huge", "budget": 3}), get(server, "calibration", name="huge"),

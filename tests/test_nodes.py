@@ -131,17 +131,19 @@ def test_steps_chosen_by_hand_are_those_that_compute(server, demo_prompt):
     assert report["origin"] != "custom"
 
 
-@pytest.mark.parametrize("steps, told", [("1,2", "step 0 has nothing"), ("0,6", "6 is not in a run of 6 steps")])
-def test_steps_that_cannot_be_reused_by_are_told_and_every_step_computes(server, demo_prompt, steps, told):
-    (report,) = server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps=steps), seed=5)).lemica
-    assert report["computed"] == [*range(STEPS)] and told in report["note"]
+def test_steps_that_a_run_does_not_have_are_told_and_every_step_computes(server, demo_prompt):
+    (report,) = server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps="0,6"), seed=5)).lemica
+    assert report["computed"] == [*range(STEPS)] and "6 is not in a run of 6 steps" in report["note"]
 
 
-def test_a_text_that_lists_no_steps_is_refused_before_anything_is_sampled(server, demo_prompt):
+@pytest.mark.parametrize(
+    "steps, told", [("0,x", "like '0, 3, 7'"), ("1,2", "start with step 0"), ("0,3,3", "in increasing order")]
+)
+def test_a_text_that_lists_no_steps_is_refused_before_anything_is_sampled(server, demo_prompt, steps, told):
     from lemica.workflows.failure import Failure
 
-    with pytest.raises(Failure, match="like '0, 3, 7'"):
-        server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps="0,x"), seed=5))
+    with pytest.raises(Failure, match=told):
+        server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps=steps), seed=5))
 
 
 def test_a_schedule_of_the_users_is_found_by_name_and_a_broken_one_hides_nothing(server, demo_prompt):

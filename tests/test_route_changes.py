@@ -234,7 +234,8 @@ def test_a_solved_budget_is_saved_as_a_preset_that_the_node_then_plans(server, u
     assert post(server, "save", solved).json["name"] == "measured/fast"
     (saved,) = (one for one in get(server, "library").json["schedules"] if one["name"] == "measured/fast")
     assert saved["source"]["preset"] == "fast" and saved["source"]["saved"] > 0
-    planned = post(server, "plan", {"family": "lemica-demo", "steps": 6, "preset": "fast"}).json
+    sigmas = list(make_graph().sigmas)
+    planned = post(server, "plan", {"family": "lemica-demo", "steps": 6, "preset": "fast", "sigmas": sigmas}).json
     assert planned["name"] == "measured/fast" and planned["budget"] == 2
     refused = post(server, "save", {**solved, "preset": "warp", "replace": True})
     assert refused.status == 400 and "slow, medium, fast, ultra" in refused.error
@@ -322,8 +323,11 @@ def test_a_solved_path_comes_with_what_was_measured_of_it(server, user):
 def test_a_plan_for_a_calibrations_model_says_what_a_run_of_it_would(server, user):
     from dataclasses import replace
 
-    request = {"family": "lemica-demo", "steps": 6, "preset": "custom", "budget": 3, "calibration": "measured"}
     graph = make_graph()
+    request = {
+        "family": "lemica-demo", "steps": 6, "preset": "custom", "budget": 3, "calibration": "measured",
+        "sigmas": list(graph.sigmas),
+    }
     calibrations(user).save("lora", replace(graph, model=replace(graph.model, patches="x")))
     planned = post(server, "plan", {**request, "calibration": "lora"}).json
     assert (planned["origin"], planned["name"]) == ("predicted", "lora/6b3")
@@ -361,9 +365,9 @@ def test_a_file_that_cannot_be_read_keeps_its_name(server, user, kind, content):
         assert answer.status == 409 and file.name in answer.error
     assert files(user) == before
     if kind == "schedule":
-        content = json.dumps({"schema": 1, "name": "taken", **schedule()}).encode()
+        content = json.dumps({"schema": 1, "name": "taken", **schedule(), "source": {"by": "another"}}).encode()
         assert upload(server, "x.json", content).json["name"] == "taken (2)"
     else:
-        make_graph(source={"name": "taken"}).save(user / "import")
+        make_graph(source={"name": "taken"}, metric="l2").save(user / "import")
         assert upload(server, "x.safetensors", (user / "import").read_bytes()).json["name"] == "taken (2)"
     assert before.items() <= files(user).items()

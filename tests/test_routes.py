@@ -43,7 +43,7 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
     mine = shown["schedules"][0]
     assert mine == {
         "name": "mine", "family": "lemica-demo", "steps": 6, "budget": 3, "computed": [0, 2, 4],
-        "rules": ["output hold"] * 3, "origin": "custom", "own": True, "source": {"by": "hand"},
+        "rules": ["output hold"] * 3, "weights": [], "origin": "custom", "own": True, "source": {"by": "hand"},
     }
     assert len(shown["schedules"]) > 20 and not any(one["own"] for one in shown["schedules"][1:])
     assert shown["calibrations"] == [{

@@ -211,7 +211,8 @@ def test_a_file_that_holds_something_else_keeps_its_name(library, user, held):
             change()
     assert {file.name: file.lstat().st_ino for file in user.iterdir()} == before
     assert held not in OTHERS or path.read_bytes() == OTHERS[held]
-    assert library.import_bytes(dump_json(make(name="mine").to_json()).encode()).name == "mine (2)"
+    other = make(name="mine", source={"by": "another"})
+    assert library.import_bytes(dump_json(other.to_json()).encode()).name == "mine (2)"
     assert library.get("old").name == "old"
 
 
