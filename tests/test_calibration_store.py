@@ -113,7 +113,7 @@ def test_whatever_lies_in_the_folder_the_list_goes_on_and_names_it(stored):
         "folder.safetensors", "huge.safetensors", "pipe.safetensors",
     ]
     jobs, problems = half_run(stored.root, set())
-    assert jobs == [{"name": "job", "samples": 2, "replays": 0}]
+    assert jobs == [{"folder": "job", "name": "job", "samples": 2, "replays": 0}]
     assert [line.partition(":")[0] for line in problems] == ["job/sample-1.safetensors", "job/sample-2.safetensors"]
     with pytest.raises(JobError, match="sample-1.safetensors is no sample"):
         JobFolder(job, {}, 3).load_all()
@@ -190,7 +190,7 @@ def test_a_file_that_holds_something_else_keeps_its_name(stored, held):
             change()
     assert {file.name: file.lstat().st_ino for file in stored.root.iterdir()} == before
     assert held_content is None or path.read_bytes() == held_content
-    make_graph(source={"name": "mine"}).save(stored.root.parent / "import")
+    make_graph(source={"name": "mine"}, metric="l2").save(stored.root.parent / "import")
     with (stored.root.parent / "import").open("rb") as file:
         assert stored.import_file(file, "x.safetensors") == "mine (2)"
 
