@@ -54,15 +54,6 @@ class FitFolder(JobFolder):
 
     _fits: dict[str, Fit] = field(default_factory=dict, init=False)
 
-    def open(self) -> None:
-        """As JobFolder."""
-        JobFolder.open(self)
-        try:
-            self._fits = self._read_fits()
-        except BaseException:
-            self.close()
-            raise
-
     def full_run(self, sample: Sample, conds: str) -> FullRun | None:
         """What is kept of a sample's full run, or None.
 
@@ -134,6 +125,10 @@ class FitFolder(JobFolder):
             for batch, outputs in known.batches.items() if batch.step == step for index, output in enumerate(outputs)
         }
         self._write(self.path / f"{_walk(key, sample, conds)}-{step}.safetensors", to_bytes(tensors))
+
+    def _read_all(self) -> None:
+        JobFolder._read_all(self)
+        self._fits = self._read_fits()
 
     def _read_fits(self) -> dict[str, Fit]:
         file = self.path / "fits.json"

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,13 +103,12 @@ class JobFolder:
                 "another name."
             ) from None
         self._lock = lock
-        remove_left(self.path, 0)
-        try:
+        with ExitStack() as unlocking:
+            unlocking.callback(self.close)
+            remove_left(self.path, 0)
             self._check_identity()
-            self._paths = self._read_paths()
-        except BaseException:
-            self.close()
-            raise
+            self._read_all()
+            unlocking.pop_all()
 
     def close(self) -> None:
         """Let other processes have the folder."""
@@ -193,6 +192,9 @@ class JobFolder:
                 f"There is a calibration {self.path.name!r} already, made with other settings ({shown}): give this one "
                 "another name, or the same settings to go on with it."
             )
+
+    def _read_all(self) -> None:
+        self._paths = self._read_paths()
 
     def _read_paths(self) -> dict[str, dict[str, float]]:
         file = self.path / "paths.json"

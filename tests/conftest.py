@@ -83,6 +83,22 @@ def comfy(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> types.M
     return comfy
 
 
+@pytest.fixture(scope="session")
+def runs(comfy: types.ModuleType) -> types.ModuleType:
+    """Tiny models under a schedule."""
+    import family_runs
+
+    return family_runs
+
+
+@pytest.fixture(scope="session")
+def tiny(comfy: types.ModuleType) -> types.ModuleType:
+    """Transformer families at tiny width."""
+    import tiny_models
+
+    return tiny_models
+
+
 class RunningServer:
     """The real ComfyUI server with this pack in it; ``pictures`` is the folder for those that tests take of its page."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 from tiny_images import IMAGES
 from tiny_videos import VIDEOS
@@ -11,20 +9,6 @@ from tiny_videos import VIDEOS
 NAMES = (*IMAGES, *VIDEOS)
 NOT_IN_FP8 = ("z_image_pixel", "hunyuan3d_21")
 """Models that ComfyUI itself does not run with weights in fp8."""
-
-
-@pytest.fixture(scope="module")
-def runs(comfy: ModuleType) -> ModuleType:
-    import family_runs
-
-    return family_runs
-
-
-@pytest.fixture(scope="module")
-def tiny(comfy: ModuleType) -> ModuleType:
-    import tiny_models
-
-    return tiny_models
 
 
 def test_every_entry_is_tested(tiny):

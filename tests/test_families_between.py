@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 
 WIDTHS = {"flux": 32, "chroma": 32, "qwen_image": 32, "hunyuan_video": 32, "sd3": 128}
-
-
-@pytest.fixture(scope="module")
-def runs(comfy: ModuleType) -> ModuleType:
-    import family_runs
-
-    return family_runs
-
-
-@pytest.fixture(scope="module")
-def tiny(comfy: ModuleType) -> ModuleType:
-    import tiny_models
-
-    return tiny_models
 
 
 @pytest.mark.parametrize("name", ["flux", "lumina2", "wan21_t2v", "ltx2"])

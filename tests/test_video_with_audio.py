@@ -9,20 +9,6 @@ import pytest
 NAMES = ("minimax_h3", "ltx2")
 
 
-@pytest.fixture(scope="module")
-def runs(comfy: ModuleType) -> ModuleType:
-    import family_runs
-
-    return family_runs
-
-
-@pytest.fixture(scope="module")
-def tiny(comfy: ModuleType) -> ModuleType:
-    import tiny_models
-
-    return tiny_models
-
-
 def streams(tiny: ModuleType, name: str, latents):
     """Video and audio of what tiny_models.sample gives."""
     import torch
