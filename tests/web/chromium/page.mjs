@@ -155,15 +155,20 @@ export async function focusOn(page, type, zoom = 1, left = 40, top = 80) {
 /** Waits until the page has stored the graph as it is now, so that a reload finds it. */
 export async function stored(page) {
   await page.mouse.move(5, 5)
-  await page.mouse.up() // when the page looks for changes
-  await page.waitForFunction(() => {
-    const essence = ({ nodes }) =>
-      JSON.stringify(nodes.map(({ id, mode, properties, widgets_values }) => [id, mode, properties, widgets_values]))
-    const now = essence(JSON.parse(JSON.stringify(window.app.rootGraph.serialize())))
-    return Object.entries(localStorage)
-      .filter(([key]) => key.startsWith('Comfy.Workflow.Draft.'))
-      .some(([, draft]) => essence(JSON.parse(JSON.parse(draft).data)) === now)
-  })
+  const unlike = async () => {
+    await page.mouse.up() // when the page looks for changes, of which more may come
+    return page.evaluate(() => {
+      const essence = ({ nodes }) =>
+        nodes.map(({ id, mode, properties, widgets_values }) => JSON.stringify([id, mode, properties, widgets_values]))
+      const now = essence(JSON.parse(JSON.stringify(window.app.rootGraph.serialize())))
+      const drafts = Object.entries(localStorage)
+        .filter(([key]) => key.startsWith('Comfy.Workflow.Draft.'))
+        .map(([, draft]) => essence(JSON.parse(JSON.parse(draft).data)))
+      if (drafts.some((draft) => draft.join() === now.join())) return []
+      return [now, ...drafts]
+    })
+  }
+  await until(page, 'a stored graph', unlike, ({ length }) => length === 0, 240000)
 }
 
 /**
