@@ -20,6 +20,9 @@ from .trajectory import Trajectory
 
 Conds = Sequence[Sequence[dict] | None]
 
+Answered = Callable[[Call, torch.Tensor, Sequence[torch.Tensor]], None]
+"""Of a call, the latent it is made at, and its answers: the guided denoised latent and that of the negative conditioning."""
+
 
 def active_conds(conds: Conds, sigma: float) -> tuple[tuple[Hashable, ...] | None, ...]:
     """The uuids of the conds that ComfyUI evaluates at ``sigma``, by their sigma ranges."""
@@ -43,6 +46,7 @@ class SamplingRun:
         record: the trajectory to write what is computed to.
         observe: is shown every call, None where it cannot be told to a step, with the latent that it is made at; it may
             end the run by raising.
+        answered: is shown every call that is known, its latent, and what guidance and the negative conditioning give.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class SamplingRun:
         record: Trajectory | None = None,
         observe: Callable[[Call | None, torch.Tensor], None] | None = None,
         note: str = "",
+        answered: Answered | None = None,
     ) -> None:
         self.sigmas = tuple(sigmas)
         self.actions = tuple(actions) if actions is not None else actions_of(schedule)
@@ -63,7 +68,8 @@ class SamplingRun:
         self._evaluated: list[int] = []
         self._note = note
         self._recall, self._record = recall, record
-        self._observe = observe
+        self._observe, self._answered = observe, answered
+        self._outputs: list[torch.Tensor] = []
         self._locator: CallLocator | None = None
         self._stopwatch: Stopwatch | None = None
         self._doubts: list[str] = []
@@ -120,6 +126,11 @@ class SamplingRun:
         if call.sigma > 0.0:
             self.call, self.action = call, self.actions[call.step]
 
+    def answer(self, x: torch.Tensor, denoised: torch.Tensor) -> None:
+        """The present call, at the latent ``x``, gives this denoised latent."""
+        if self._answered is not None and self.call is not None:
+            self._answered(self.call, x, [denoised, self._outputs[-1]])
+
     def end(self) -> None:
         """The sampler has made its last call."""
         self._stopwatch.mark()
@@ -155,6 +166,14 @@ class SamplingRun:
         if self.call is None:
             self._ran[-1] = True
             return compute()
+        outputs = self._cond_batch(compute, conds, x, variant)
+        if not self._batches.total() > 1:
+            self._outputs = outputs
+        return outputs
+
+    def _cond_batch(
+        self, compute: Callable[[], list[torch.Tensor]], conds: Conds, x: torch.Tensor, variant: Hashable
+    ) -> list[torch.Tensor]:
         active = active_conds(conds, self.call.sigma)
         batch = (active, variant)
         self._slot = (self.call.stage, self._batches[batch], batch)

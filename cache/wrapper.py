@@ -156,10 +156,13 @@ class CacheWrappers:
     ) -> torch.Tensor:
         """One call of the sampler, however its conds are batched."""
         run = _run_of(model_options)
-        if run is not None:
-            options = model_options["transformer_options"]
-            run.begin_call(x, timestep, next((why for key, why in STATEFUL.items() if key in options), ""))
-        return executor(x, timestep, model_options, seed)
+        if run is None:
+            return executor(x, timestep, model_options, seed)
+        options = model_options["transformer_options"]
+        run.begin_call(x, timestep, next((why for key, why in STATEFUL.items() if key in options), ""))
+        denoised = executor(x, timestep, model_options, seed)
+        run.answer(x, denoised)
+        return denoised
 
     def calc_cond_batch(
         self, executor: WrapperExecutor, model, conds: list, x: torch.Tensor, timestep: torch.Tensor,

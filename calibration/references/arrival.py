@@ -1,0 +1,105 @@
+"""How a reused segment arrives: the deviation of a latent after it, as a sum of vectors that are known without the model.
+
+With the derivative d = (x - D) / sigma of an answer D at the latent x, a reused call returns D' = x' - sigma * s, where s
+comes from the derivatives of earlier calls. It is off the full run's answer by its latent's own deviation and by
+sigma * (d - s). The sampler is affine in its answers, so any later deviation is a sum of such vectors, with numbers that
+follow from the sampler's response alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .response import Response
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Arrival:
+    """The deviation at M moments after a segment, in numbers for K kinds of answers, C calls and G stages.
+
+    Args:
+        earlier: [M, K, C], for the deviations of the answers before the segment.
+        derivatives: [M, K, C], for the full run's derivatives inside of it.
+        held: [M, K, G], for the part of s that stays the same through the segment, by stage.
+        slope: [M, K, G], for the part of s that grows with sigma, from the segment's computed step on.
+    """
+
+    earlier: np.ndarray
+    derivatives: np.ndarray
+    held: np.ndarray
+    slope: np.ndarray
+
+
+class Segments:
+    """The arrivals of the segments of one sampler's run.
+
+    Args:
+        response: of the sampler on the run's sigmas.
+        steps: N.
+    """
+
+    def __init__(self, response: Response, steps: int) -> None:
+        self.response, self.steps = response, steps
+        self.kinds, self.calls = response.moves.shape[0], len(response.calls)
+        self.stages = 1 + max(call.stage for call in response.calls)
+        self.call_of = {(call.step, call.stage): place for place, call in enumerate(response.calls)}
+        self._sigmas = response.sigmas
+
+    def moment(self, step: int) -> int:
+        """The first call of a step, or the end of the run for N."""
+        return self.calls if step >= self.steps else self.call_of[step, 0]
+
+    def moments(self, end: int) -> list[int]:
+        """Where the arrival of a segment counts: at the next computed step, and one later.
+
+        A multistep sampler still looks at the segment's last answers there.
+        """
+        return sorted({self.moment(end), self.moment(end + 1)})
+
+    def past(self, before: int, stage: int, newest: int) -> int:
+        """The call of an earlier step that a reused one of this stage looks at; the newest step's where it has none."""
+        return self.call_of.get((before, stage), self.call_of[newest, stage])
+
+    def arrivals(self, start: int, ends: Sequence[int], earlier: bool = False) -> list[Arrival]:
+        """The arrivals of the segments from ``start`` to each of the ``ends``, in increasing order.
+
+        Args:
+            earlier: whether deviations of earlier answers are asked for; without, the run is the full one up to the start.
+        """
+        kinds, calls, stages = self.kinds, self.calls, self.stages
+        count = kinds * calls
+        columns = (count if earlier else 0) + count + 2 * kinds * stages
+        first = count if earlier else 0
+        held, slope = first + count, first + count + kinds * stages
+        moves = self.response.moves
+        answers = np.zeros((kinds, calls, columns))
+        after = self.moment(start + 1)
+        if earlier:
+            for kind in range(kinds):
+                answers[kind, range(after), range(kind * calls, kind * calls + after)] = 1.0
+
+        def deviation(moment: int, known: int) -> np.ndarray:
+            return sum(moves[kind, moment, :known] @ answers[kind, :known] for kind in range(kinds))
+
+        found, call = [], after
+        for end in ends:
+            while call < self.moment(end):
+                stage, sigma = self.response.calls[call].stage, self._sigmas[call]
+                source = self.call_of.get((start, stage))
+                if source is not None and sigma > 0:
+                    own = deviation(call, call)
+                    for kind in range(kinds):
+                        answers[kind, call] = own
+                        answers[kind, call, first + kind * calls + call] += sigma
+                        answers[kind, call, held + kind * stages + stage] -= sigma
+                        answers[kind, call, slope + kind * stages + stage] -= sigma * (sigma - self._sigmas[source])
+                call += 1
+            rows = np.stack([deviation(moment, self.moment(end)) for moment in self.moments(end)])
+            shape = (len(rows), kinds, -1)
+            parts = np.split(rows, [first, held, slope], axis=1)
+            found.append(Arrival(parts[0].reshape(len(rows), kinds, -1) if earlier else parts[0].reshape(len(rows), kinds, 0),
+                                 *(part.reshape(shape) for part in parts[1:])))
+        return found
