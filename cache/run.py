@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
 import torch
 
 from ..schedules import Rule, Schedule
 from .clock import Stopwatch, speedup
+from .fingerprint import fingerprint
 from .locator import CallLocator
+from .names import Names
 from .placement import Placement
 from .plan import Call
 from .report import RunReport
@@ -24,11 +25,12 @@ Answered = Callable[[Call, torch.Tensor, Sequence[torch.Tensor]], None]
 """Of a call, the latent it is made at, and its answers: the guided denoised latent and that of the negative conditioning."""
 
 
-def active_conds(conds: Conds, sigma: float) -> tuple[tuple[Hashable, ...] | None, ...]:
-    """The uuids of the conds that ComfyUI evaluates at ``sigma``, by their sigma ranges."""
+def active_conds(conds: Conds, sigma: float) -> tuple[tuple[tuple[Hashable, Hashable], ...] | None, ...]:
+    """Uuid and fingerprint of the conds that ComfyUI evaluates at ``sigma``, by their sigma ranges."""
     return tuple(
         None if cond is None else tuple(
-            c["uuid"] for c in cond if c.get("timestep_start", sigma) >= sigma >= c.get("timestep_end", sigma)
+            (c["uuid"], fingerprint(c))
+            for c in cond if c.get("timestep_start", sigma) >= sigma >= c.get("timestep_end", sigma)
         )
         for cond in conds
     )
@@ -79,9 +81,11 @@ class SamplingRun:
         self._last_step = -1
         self._sloped = any(rule.slope for rule in schedule.rules)
         self._slots = Slots(2 if self._sloped else 1, placement)
-        self._batches: Counter[Hashable] = Counter()
-        self._named: Counter[Hashable] = Counter()
+        self._names = Names()
+        self._conds: Conds = ()
+        self._variant: Hashable = None
         self._slot: Hashable = None
+        self._trace: Hashable = None
         self._starts = tuple(i for i, j in schedule.segments() for _ in range(i, j))
         self._follow(schedule)
 
@@ -103,8 +107,7 @@ class SamplingRun:
         A call that cannot be told to a step computes: it must not reuse anything. Nor must any call from one on for
         which ``unfit`` says why the model has to run.
         """
-        self._batches.clear()
-        self._named.clear()
+        self._names.begin_call()
         self._ran.append(False)
         self.call, self.action = None, Action.COMPUTE
         if self._locator is None:
@@ -153,15 +156,16 @@ class SamplingRun:
     # Output rules
 
     def cond_batch(
-        self, compute: Callable[[], list[torch.Tensor]], conds: Conds, x: torch.Tensor, variant: Hashable
+        self, compute: Callable[[], list[torch.Tensor]], model: object, conds: Conds, x: torch.Tensor, options: dict
     ) -> list[torch.Tensor]:
         """The denoised latents of ``conds`` at ``x``, computed or not, as the present call's action says.
 
         Args:
             compute: evaluates the model on all conds.
+            model: the one that is evaluated.
             conds: the conds of one batch of the call; None where a guider leaves one out.
             x: the latent, [B, ...].
-            variant: names what else tells the batch from others of its conds: its context window, its patches.
+            options: the model options of this batch.
         """
         if self.call is None:
             self._ran[-1] = True
@@ -175,9 +179,11 @@ class SamplingRun:
         self, compute: Callable[[], list[torch.Tensor]], conds: Conds, x: torch.Tensor, variant: Hashable
     ) -> list[torch.Tensor]:
         active = active_conds(conds, self.call.sigma)
-        batch = (active, variant)
-        self._slot = (self.call.stage, self._batches[batch], batch)
-        self._batches[batch] += 1
+        self._conds = conds
+        # A guidance asks for its cond alone, in a list of its own length, also where CFG is off.
+        self._variant = (self._names.model(model), len(conds), x.shape[1:], fingerprint(options))
+        self._slot = (self.call.stage, self._variant, active)
+        self._trace = (self.call.step, self._slot, self._names.batch(self._slot))
         if self.action is Action.RECALL:
             outputs = self._recalled(x, active)
         elif self.action is Action.REUSE and self.rule.target == "output":
@@ -190,20 +196,22 @@ class SamplingRun:
             self.note_computed()
         outputs = compute()
         if self._record is not None:
-            self._record.put_outputs((self.call.step, self._slot), outputs)
+            self._record.put_outputs(self._trace, outputs)
         self._keep_outputs(x, outputs, active)
         return outputs
 
     def _keep_outputs(self, x: torch.Tensor, outputs: list[torch.Tensor], active: tuple) -> None:
-        if not self._keeps("output"):
+        if not self._keeps("output") or self._names.is_void(self._slot):
             return
-        for index, (output, uuids) in enumerate(zip(outputs, active)):
-            if uuids:
+        for index, (output, evaluated) in enumerate(zip(outputs, active)):
+            if evaluated:
                 self._keep(("output", self._slot, index), derivative(x, output, self.call.sigma))
 
     def _reused(self, x: torch.Tensor, active: tuple) -> list[torch.Tensor] | None:
-        histories = [self._find(("output", self._slot, i)) if uuids else None for i, uuids in enumerate(active)]
-        if any(uuids and (h is None or not h.fits(x)) for h, uuids in zip(histories, active)):
+        if self._is_void(self._slot):
+            return None
+        histories = [self._find(("output", self._slot, i)) if evaluated else None for i, evaluated in enumerate(active)]
+        if any(evaluated and (h is None or not h.fits(x)) for h, evaluated in zip(histories, active)):
             self.missing()
             return None
         sigma, slope = self.call.sigma, self.rule.slope
@@ -213,20 +221,18 @@ class SamplingRun:
         ]
 
     def _recalled(self, x: torch.Tensor, active: tuple) -> list[torch.Tensor]:
-        recorded = self._recall.outputs((self.call.step, self._slot))
-        outputs = [output.to(x.device, copy=True) for output in recorded]
+        outputs = [output.to(x.device, copy=True) for output in self._recall.outputs(self._trace)]
         self._keep_outputs(x, outputs, active)
-        if self._keeps("residual"):
-            for index, uuids in enumerate(active):
-                for name in self.name_chunks([index] * len(uuids or ()), uuids or ()):
-                    latent_shape, residual = self._recall.residual(self._trace_key(name))
-                    self.keep_residual(name, latent_shape, residual)
+        if any(active) and self._keeps("residual"):
+            for name, (latent_shape, residual) in self._recall.residuals(self._trace).items():
+                self._names.claim(name[0])
+                self.keep_residual(name, latent_shape, residual)
         return outputs
 
     # Residual rules, for the block stack
 
-    def name_chunks(self, indices: Sequence[int], uuids: Sequence[Hashable]) -> tuple[Hashable, ...]:
-        """Names for the next chunks that the present call evaluates, the same ones at every step.
+    def name_chunks(self, indices: Sequence[int], uuids: Sequence[Hashable], options: dict) -> tuple[Hashable, ...]:
+        """Names for the next chunks that the present batch evaluates, the same ones at every step.
 
         A uuid alone is no name: ComfyUI copies an area's cond to the other side of CFG, and a tiling node evaluates
         the model on one cond many times.
@@ -234,24 +240,35 @@ class SamplingRun:
         Args:
             indices: which of the batch's conds each chunk belongs to, 0 for positive and 1 for negative.
             uuids: of the conds.
+            options: the transformer options of this evaluation.
         """
-        _, _, (_, variant) = self._slot
-        names = []
-        for index, uuid in zip(indices, uuids, strict=True):
-            chunk = (self.call.stage, variant, index, uuid)
-            names.append((*chunk, self._named[chunk]))
-            self._named[chunk] += 1
-        return tuple(names)
+        given = (self.call.stage, self._variant, fingerprint(options))
+        return tuple(
+            self._names.chunk((*given, index, uuid, self._cond_of(index, uuid)))
+            for index, uuid in zip(indices, uuids, strict=True)
+        )
 
-    def _trace_key(self, name: Hashable) -> Hashable:
-        return (self.call.step, self._slot, name)
+    def _cond_of(self, index: int, uuid: Hashable) -> tuple[Hashable, ...]:
+        conds = self._conds[index] if index < len(self._conds) else None
+        return tuple(fingerprint(cond) for cond in conds or () if cond["uuid"] == uuid)
+
+    def _is_void(self, name: Hashable) -> bool:
+        if not self._names.is_void(name):
+            return False
+        self.remark("what a step asks of the model twice, with nothing to tell the two apart, is computed")
+        return True
 
     def _residual_key(self, name: Hashable, latent_shape: tuple[int, ...]) -> Hashable:
         return ("residual", name, latent_shape)
 
+    @property
+    def reuses_residuals(self) -> bool:
+        """Whether the present call is to reuse the block stack's residual."""
+        return self.call is not None and self.action is Action.REUSE and self.rule.target == "residual"
+
     def may_skip_blocks(self, names: Sequence[Hashable], latent_shape: tuple[int, ...]) -> bool:
         """Whether the present call reuses the block stack's residual and has one for every chunk named."""
-        if self.call is None or self.action is not Action.REUSE or self.rule.target != "residual":
+        if not self.reuses_residuals or any(self._is_void(chunk) for chunk, _ in names):
             return False
         ready = all(self._find(self._residual_key(name, latent_shape)) is not None for name in names)
         if not ready:
@@ -266,8 +283,9 @@ class SamplingRun:
     def keep_residual(self, name: Hashable, latent_shape: tuple[int, ...], residual: torch.Tensor) -> None:
         """Keep the block stack's residual of one chunk, [B, tokens, width], at a latent of ``latent_shape``."""
         if self._record is not None:
-            self._record.put_residual(self._trace_key(name), latent_shape, residual)
-        self._keep(self._residual_key(name, latent_shape), residual)
+            self._record.put_residual(self._trace, name, latent_shape, residual)
+        if not self._names.is_void(name[0]):
+            self._keep(self._residual_key(name, latent_shape), residual)
 
     def give_up_residuals(self, why: str) -> bool:
         """Follow residual rules on the output from here on; False where the schedule has none."""
@@ -336,9 +354,9 @@ class SamplingRun:
         if not self._missed:
             return ()
         steps = f"step{'s' if len(self._missed) > 1 else ''} {', '.join(map(str, self._missed))}"
-        return (f"computed at {steps} too: nothing cached fits the conds, shape, window or stage",)
+        return (f"computed at {steps} too: nothing cached fits the conds, options, shape, window or stage",)
 
     def close(self) -> None:
         """Let go of every tensor."""
         self._slots.clear()
-        self.call = None
+        self.call, self._conds = None, ()

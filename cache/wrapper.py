@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from ..schedules import GridError, Rule, Schedule
 from .blocks import CALL_KEY, look_up, patch_stack, stack_family
 from .calls import ComputedCall, SkippingCall
 from .families import StackFamily
+from .fingerprint import KEY
 from .placement import Placement, check_cache_device
 from .plan import Call, rehearse
 from .report import RunReport
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from comfy.samplers import CFGGuider, Sampler
 
 logger = logging.getLogger("LeMiCa")
-
-KEY = "lemica"
-"""Key of the wrappers, and of the SamplingRun in a run's transformer options."""
 
 OTHER_CACHES = {"easycache": "EasyCache or LazyCache"}
 """Transformer options of caches that must not work beside this one."""
@@ -172,8 +170,9 @@ class CacheWrappers:
         run = _run_of(model_options)
         if run is None:
             return executor(model, conds, x, timestep, model_options)
-        variant = _variant(model_options["transformer_options"])
-        return run.cond_batch(lambda: executor(model, conds, x, timestep, model_options), conds, x, variant)
+        return run.cond_batch(
+            lambda: executor(model, conds, x, timestep, model_options), model, conds, x, model_options
+        )
 
     def apply_model(
         self, executor: WrapperExecutor, x: torch.Tensor, t: torch.Tensor, c_concat, c_crossattn, control,
@@ -188,8 +187,10 @@ class CacheWrappers:
         for why in (why for kind, why in SPANNING_PATCHES.items() if patches.get(kind)):
             _give_up_residuals(run, why)
         call = None
-        if self.family is not None and run.call is not None:
-            names = run.name_chunks(transformer_options.get("cond_or_uncond", [0] * len(uuids)), uuids)
+        if self.family is not None and (run.wants_residuals or run.reuses_residuals):
+            names = run.name_chunks(
+                transformer_options.get("cond_or_uncond", [0] * len(uuids)), uuids, transformer_options
+            )
             latent_shape = (x.shape[0] // len(uuids), *x.shape[1:])
             if run.may_skip_blocks(names, latent_shape):
                 skipping = SkippingCall(run, self.family, names, latent_shape)
@@ -218,17 +219,6 @@ def _give_up_residuals(run: SamplingRun, why: str) -> None:
 
 def _run_of(model_options: dict) -> SamplingRun | None:
     return model_options.get("transformer_options", {}).get(KEY)
-
-
-def _variant(options: dict) -> Hashable:
-    """What tells the batches of one call apart beside their conds, in a run's transformer options.
-
-    Patches go by their places: guidance that evaluates a cond again (SLG, PAG) differs from the main batch by them.
-    """
-    window = options.get("context_window")
-    replaced = frozenset((kind, place) for kind, places in options.get("patches_replace", {}).items() for place in places)
-    patched = frozenset((kind, len(patches)) for kind, patches in options.get("patches", {}).items())
-    return (None if window is None else tuple(window.index_list), replaced, patched)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 
@@ -64,10 +64,11 @@ def sample_with(guider, sigmas: torch.Tensor, latent: dict, sampler="euler", see
     return samples["samples"]
 
 
-def reusing_outputs(model, computed: Iterable[int] = COMPUTED):
+def reusing_outputs(model, computed: Iterable[int] = COMPUTED, reused: Container[int] = EVERY):
     """Holding outputs, written a second time: each batch of a step is known by its place in the order of the step.
 
-    Right for a sampler of one call a step and graphs that ask for the same batches at every step.
+    Right for a sampler of one call a step and graphs that ask for the same batches at every step. Batches at other
+    places than ``reused`` are computed at every step.
     """
     model, place, known = model.clone(), [-1, 0], {}
 
@@ -79,7 +80,7 @@ def reusing_outputs(model, computed: Iterable[int] = COMPUTED):
         step, number = place
         place[1] += 1
         sigma = timestep[0].item()
-        if step in computed:
+        if step in computed or number not in reused:
             outputs = executor(model, conds, x, timestep, options)
             known[number] = [(x - output) / sigma for output in outputs]
             return outputs

@@ -9,7 +9,7 @@ import pytest
 STEPS = 8
 
 
-def replayable(tiny_wan):
+def replayable(tiny_wan, patch=lambda model: model):
     """A guider that samples one latent under given actions; it keeps its conds' uuids over all runs."""
     import comfy.sample
     import comfy.samplers
@@ -23,7 +23,7 @@ def replayable(tiny_wan):
     def make_run(sigmas, transformer_options):
         return SamplingRun(sigmas=sigmas, placement=Placement("auto"), **settings)
 
-    model = attach(tiny_wan.make_wan(), make_run)
+    model = attach(patch(tiny_wan.make_wan()), make_run)
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(tiny_wan.conditioning(11), tiny_wan.conditioning(12))
     guider.set_cfg(3.0)
@@ -60,6 +60,43 @@ def test_recalling_the_steps_before_a_segment_equals_computing_them(comfy, tiny_
     assert torch.equal(replayed, run(sampler, schedule=segment))
     assert not torch.equal(replayed, recorded)
     assert torch.equal(recorded, run(sampler, schedule=full, actions=[Action.RECALL] * STEPS, recall=reference))
+
+
+@pytest.mark.parametrize("rule", ["output linear", "residual hold"])
+@pytest.mark.parametrize("told_apart", [True, False])
+def test_a_cond_that_is_asked_for_again_is_recalled_in_its_place(comfy, tiny_wan, rule, told_apart):
+    """A guidance asks for the positive twice; without a flag nothing tells the two passes apart, and they compute."""
+    import torch
+    from lemica.cache.steps import segment_actions
+    from lemica.cache.trajectory import Trajectory
+    from lemica.schedules import Rule, Schedule
+
+    def guided(args):
+        import comfy.samplers
+
+        result = args["denoised"]
+        for place, scale in enumerate((0.5, 2.0)):
+            options = args["model_options"].copy()
+            if told_apart:
+                options["transformer_options"] = {**options["transformer_options"], "place": place}
+            x = args["input"] * scale
+            (again,) = comfy.samplers.calc_cond_batch(args["model"], [args["cond"]], x, args["sigma"], options)
+            result = result + (args["cond_denoised"] - again) * scale
+        return result
+
+    def patch(model):
+        model.set_model_sampler_post_cfg_function(guided)
+        return model
+
+    run = replayable(tiny_wan, patch)
+    full = Schedule("full", "test", STEPS, tuple(range(STEPS)), (Rule.parse(rule),) * STEPS, "custom")
+    reference = Trajectory(residuals_wanted=rule.startswith("residual"))
+    recorded = run("euler", schedule=full, record=reference)
+    everything = [*segment_actions(STEPS, STEPS, STEPS)]
+    assert torch.equal(recorded, run("euler", schedule=full, actions=everything, recall=reference))
+    segment = replace(full, computed=(0, 1, 2, 5, 6, 7), rules=full.rules[:6])
+    replayed = run("euler", schedule=segment, actions=segment_actions(STEPS, 2, 5), recall=reference)
+    assert torch.equal(replayed, run("euler", schedule=segment)) and not torch.equal(replayed, recorded)
 
 
 def test_a_replay_that_was_never_recorded_is_an_error(comfy, tiny_wan):
