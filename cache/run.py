@@ -108,6 +108,7 @@ class SamplingRun:
         which ``unfit`` says why the model has to run.
         """
         self._names.begin_call()
+        self._outputs = []
         self._ran.append(False)
         self.call, self.action = None, Action.COMPUTE
         if self._locator is None:
@@ -132,7 +133,7 @@ class SamplingRun:
     def answer(self, x: torch.Tensor, denoised: torch.Tensor) -> None:
         """The present call, at the latent ``x``, gives this denoised latent."""
         if self._answered is not None and self.call is not None:
-            self._answered(self.call, x, [denoised, self._outputs[-1]])
+            self._answered(self.call, x, [denoised, *self._outputs[-1:]])
 
     def end(self) -> None:
         """The sampler has made its last call."""
@@ -170,13 +171,13 @@ class SamplingRun:
         if self.call is None:
             self._ran[-1] = True
             return compute()
-        outputs = self._cond_batch(compute, conds, x, variant)
-        if not self._batches.total() > 1:
-            self._outputs = outputs
+        outputs = self._cond_batch(compute, model, conds, x, options)
+        if self._answered is not None and not self._outputs:
+            self._outputs = outputs  # of the first batch, that of CFG
         return outputs
 
     def _cond_batch(
-        self, compute: Callable[[], list[torch.Tensor]], conds: Conds, x: torch.Tensor, variant: Hashable
+        self, compute: Callable[[], list[torch.Tensor]], model: object, conds: Conds, x: torch.Tensor, options: dict
     ) -> list[torch.Tensor]:
         active = active_conds(conds, self.call.sigma)
         self._conds = conds
