@@ -50,4 +50,4 @@ def kept_steps(schedule: Schedule) -> dict[str, frozenset[int]]:
 
 def on_output(schedule: Schedule) -> Schedule:
     """The schedule with its residual rules run on the output."""
-    return replace(schedule, rules=tuple(Rule("output", rule.order) for rule in schedule.rules))
+    return schedule.with_rules([Rule("output", rule.order) for rule in schedule.rules])

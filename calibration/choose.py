@@ -9,10 +9,12 @@ from functools import lru_cache
 from ..schedules import (
     Library,
     Match,
-    ModelIdentity,
     Rule,
     Schedule,
     Selection,
+    claimed,
+    other_file,
+    other_patches,
     same_grid,
     select,
 )
@@ -41,27 +43,31 @@ def choose(
 ) -> Selection:
     """As ``schedules.select``, which it asks first, but a calibration is solved for the very steps and budget.
 
-    One on the same sigmas comes first, then the error graph of the one with the nearest number of steps, interpolated
-    to these sigmas (see ``regrid``); what cannot be used is told in the note. A saved schedule of the wanted budget on
-    these sigmas is taken before that, since its outcome was measured; so is one that was saved as the preset, and one
-    that was chosen by name. Calibrations of another model file are not solved, unless by name. ``rule`` limits the
-    solver to that rule.
+    Of what there is, that of this model comes before that of the same file with other patches; then that on the same
+    sigmas before an error graph that is interpolated to them (see ``regrid``), the nearest number of steps first; then
+    what was measured as a whole, or saved as this very preset, before what is solved, and that before a predicted one
+    that was saved. Everything else that ``select`` finds comes last. What cannot be used is told in the note.
+    Calibrations of another model file are not solved, unless by name. With ``rule`` only segments under that rule are
+    solved; where no calibration measured it, the rules of what ``select`` finds are replaced.
     """
     known = name is not None and name in calibrations.names()
     selection = select(
         library, match, sigmas, preset=preset, budget=budget, name=None if known else name, rule=rule
     )
-    if len(sigmas) < 3 or not known and (name is not None or _stays(selection.schedule, preset)):
+    if len(sigmas) < 3 or name is not None and not known:
         return selection
     wanted = selection.schedule.budget
     graphs = [(name, calibrations.get(name))] if known else calibrations.of_family(match.key)
+    found = _standing(selection, match)
     left_out = []
-    for found, graph in sorted(graphs, key=lambda pair: _distance(pair[1], sigmas)):
-        if known or _same_file(graph.model, match.identity):
+    for known_as, graph in sorted(graphs, key=lambda pair: _graph_standing(pair[1], match, sigmas)):
+        if not known and found < _graph_standing(graph, match, sigmas):
+            break
+        if known or not other_file(graph.model.file, match.identity):
             try:
-                return _solution(found, graph, tuple(sigmas), wanted, rule)
+                return _solution(known_as, graph, match, tuple(sigmas), wanted, rule)
             except (GraphError, SolverError) as error:
-                left_out.append(f"calibration {found} does not fit: {str(error).rstrip('.')}")
+                left_out.append(f"calibration {known_as} does not fit: {str(error).rstrip('.')}")
     return replace(selection, note="; ".join([*left_out[:1], selection.note]))
 
 
@@ -74,14 +80,13 @@ def solved(name: str, graph: ErrorGraph, budget: int, rule: Rule | None = None) 
     """
     edges = [edge for edge in graph.edges() if rule in (None, edge.rule)]
     path = solve(edges, graph.steps, budget)
-    source = {"calibration": name, "file": graph.model.file, "mode": graph.mode, "metric": graph.metric,
-              "samples": len(graph.samples)}
     suffix = f"/{graph.steps}b{budget}"
-    return path.to_schedule(f"{name[: MAX_NAME - len(suffix)].rstrip()}{suffix}", graph.family, graph.sigmas, source)
+    called = f"{name[: MAX_NAME - len(suffix)].rstrip()}{suffix}"
+    return path.to_schedule(called, graph.family, graph.sigmas, graph.provenance(name))
 
 
 def _solution(
-    name: str, graph: ErrorGraph, sigmas: tuple[float, ...], budget: int, rule: Rule | None
+    name: str, graph: ErrorGraph, match: Match, sigmas: tuple[float, ...], budget: int, rule: Rule | None
 ) -> Selection:
     """The selection that a calibration makes for a run.
 
@@ -97,13 +102,14 @@ def _solution(
         note = f"solved from calibration {name} for {budget} of {steps} steps"
     else:
         schedule = solved(name, _regridded(graph, sigmas, _longest(steps, budget)), budget, rule)
-        source = {**schedule.source, "origin": "calibrated", "interpolated_from": graph.steps}
+        source = {**schedule.source, "origin": schedule.origin, "interpolated_from": graph.steps}
         schedule = replace(schedule, origin="resampled", source=source)
         note = (
             f"solved on the error graph of calibration {name} ({graph.steps} steps), interpolated to {steps} steps, of "
             f"which {budget} compute"
         )
-    return Selection(schedule, "; ".join(filter(None, [note, few_steps_note(schedule)])))
+    schedule, why = claimed(schedule, match.identity)
+    return Selection(schedule, "; ".join(filter(None, [note, why, few_steps_note(schedule)])))
 
 
 def _longest(steps: int, budget: int) -> int:
@@ -116,17 +122,19 @@ def _regridded(graph: ErrorGraph, sigmas: tuple[float, ...], longest: int) -> Er
     return regrid(graph, sigmas, longest)
 
 
-def _distance(graph: ErrorGraph, sigmas: Sequence[float]) -> tuple[bool, int]:
-    """What is sorted by: the same grid first, then by how many steps more or fewer."""
-    return not same_grid(graph.sigmas, sigmas), abs(graph.steps - (len(sigmas) - 1))
+def _graph_standing(graph: ErrorGraph, match: Match, sigmas: Sequence[float]) -> tuple[float, ...]:
+    """What comes first, see ``choose``: other patches, other sigmas, saved or measured, how many steps more or fewer."""
+    steps = abs(graph.steps - (len(sigmas) - 1))
+    return other_patches(graph.model.patches, match.identity), not same_grid(graph.sigmas, sigmas), 1, steps
 
 
-def _stays(schedule: Schedule, preset: str | None) -> bool:
-    """Whether it is as it was saved, with a measured outcome or as this preset."""
-    saved = schedule.source
-    asked = preset is not None and saved.get("preset") == preset
-    return schedule.origin == "calibrated" and (asked or "measured" in saved)
-
-
-def _same_file(model: ModelIdentity, other: ModelIdentity) -> bool:
-    return None in (model.file, other.file) or model.file == other.file
+def _standing(selection: Selection, match: Match) -> tuple[float, ...]:
+    """Where what ``select`` found stands among the error graphs."""
+    schedule = selection.schedule
+    if selection.saved or schedule.origin == "calibrated":
+        return False, False, 0
+    if schedule.origin == "predicted":
+        return False, False, 2
+    if schedule.origin == "borrowed" and not other_file(schedule.source.get("file"), match.identity):
+        return True, False, 0
+    return True, True, 2

@@ -70,6 +70,13 @@ class ErrorGraph:
         """N, the number of steps of the grid, and the sink."""
         return len(self.sigmas) - 1
 
+    def provenance(self, name: str) -> dict[str, object]:
+        """What a schedule that is made from this graph, the calibration ``name``, tells of where it comes from."""
+        return {
+            "calibration": name, "file": self.model.file, "patches": self.model.patches, "mode": self.mode,
+            "metric": self.metric, "samples": len(self.samples),
+        }
+
     def measured(self) -> np.ndarray:
         """How many samples have an error, per edge."""
         return np.count_nonzero(~np.isnan(self.errors), axis=0)
@@ -109,8 +116,11 @@ class ErrorGraph:
         """One graph with the samples, rules and segments of both, NaN where one of them measured nothing.
 
         A sample of both graphs becomes one: what this graph measured of it stays, the other fills in what is missing.
-        GraphError unless model, grid, mode, metric and setup are the same; the sigmas of this graph stay.
+        GraphError unless model, grid, mode, metric and setup are the same; the sigmas of this graph stay. Where one does
+        not know the patches of its model, the merged one does not.
         """
+        if None in (self.model.patches, other.model.patches):
+            self, other = (replace(one, model=replace(one.model, patches=None)) for one in (self, other))
         for what in ("family", "model", "mode", "metric", "setup"):
             mine, others = getattr(self, what), getattr(other, what)
             if mine != others:

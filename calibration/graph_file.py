@@ -20,7 +20,9 @@ from .segments import GraphError
 if TYPE_CHECKING:
     from .graph import ErrorGraph
 
-SCHEMA = 1
+SCHEMA = 2
+"""The first one did not know the patches of the model."""
+
 MAX_BYTES = 1 << 28
 MAX_DESCRIPTION = 1 << 24
 
@@ -56,6 +58,7 @@ def _description(graph: ErrorGraph) -> dict[str, object]:
             "diffusion_model": model.diffusion_model,
             "config": plain_object(model.config, "config"),
             "file": model.file,
+            "patches": model.patches,
         },
         "sigmas": list(graph.sigmas),
         "mode": graph.mode,
@@ -107,10 +110,12 @@ def _parse(data: object) -> dict[str, object]:
     for name in ("sigmas", "rules", "samples"):
         if not isinstance(data[name], list):
             raise GraphError(f"{name} is no list.")
-    model = _check_fields(data["model"], ("model_class", "diffusion_model", "config", "file"), "model")
-    texts = (model["model_class"], model["diffusion_model"], "" if model["file"] is None else model["file"])
+    known = ("model_class", "diffusion_model", "config", "file", *["patches"] * (data["schema"] > 1))
+    model = {"patches": None, **_check_fields(data["model"], known, "model")}
+    optional = (model[key] or "" for key in ("file", "patches"))
+    texts = (model["model_class"], model["diffusion_model"], *optional)
     if not all(isinstance(text, str) for text in texts) or not isinstance(model["config"], dict):
-        raise GraphError("model does not name a model: give class, network, config and file.")
+        raise GraphError("model does not name a model: give class, network, config, file and patches.")
     samples = tuple(Sample(**_check_fields(sample, ("prompt", "seed"), "a sample")) for sample in data["samples"])
     rules = tuple(Rule.parse(text) for text in data["rules"])
     model["config"] = plain_object(model["config"], "config")

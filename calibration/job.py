@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..schedules import Schedule
+from ..schedules import ModelIdentity, Schedule
 from .estimate import errors_of, replay_calls, replayed_edges
 from .graph import ErrorGraph
 from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name
@@ -40,7 +40,7 @@ class Result:
     computed: int
 
     def schedules(self, name: str) -> list[Schedule]:
-        """The calibrated schedules, one a budget, named ``name/NbB``."""
+        """The schedules that were measured best, one a budget, named ``name/NbB``."""
         graph = self.graph
         return [
             Schedule(
@@ -51,15 +51,7 @@ class Result:
                 rules=outcome.route.rules,
                 origin="calibrated",
                 sigmas=graph.sigmas,
-                source={
-                    "calibration": name,
-                    "file": graph.model.file,
-                    "mode": graph.mode,
-                    "metric": graph.metric,
-                    "samples": len(graph.samples),
-                    "path": outcome.route.found,
-                    "measured": {"mean": float(np.mean(outcome.errors)), "worst": max(outcome.errors)},
-                },
+                source={**graph.provenance(name), "path": outcome.route.found, "measured": outcome.figures},
             )
             for budget, outcome in sorted(self.outcomes.items(), reverse=True)
         ]
@@ -266,10 +258,15 @@ class Job:
             for one in unique
         ]
         return ErrorGraph(
-            family=settings.family, model=settings.model, sigmas=self._sigmas, mode=settings.mode, metric=settings.metric,
+            family=settings.family, model=self._measured_model(), sigmas=self._sigmas, mode=settings.mode, metric=settings.metric,
             rules=settings.rules, samples=tuple(one.sample for one in unique), segments=self._segments,
             errors=np.stack(errors), setup=dict(settings.setup),
         )
+
+    def _measured_model(self) -> ModelIdentity:
+        """The model of the folder's measurements; where older ones are among them, its patches are not known."""
+        model = self.settings.model
+        return replace(model, patches=None) if self.folder.unknown_patches else model
 
     # Whole paths
 
@@ -337,6 +334,7 @@ class Job:
             "diffusion_model": model.diffusion_model,
             "config": dict(sorted(model.config.items())),
             "file": model.file,
+            "patches": model.patches,
             "metric": settings.metric,
             "rules": [str(rule) for rule in settings.rules],
             "longest": settings.longest,

@@ -56,13 +56,16 @@ class JobFolder:
     Args:
         path: the folder; made when first written to.
         identity: what must be the same for measurements to belong together: model, sigmas, rules, longest skip,
-            metric, sampler, cfg, size. Plain JSON values.
+            metric, sampler, cfg, size. Plain JSON values. Where ``patches``, the model's, is None here or missing in an
+            older folder, it may be anything.
         edges: how many segments the calibration has.
     """
 
     path: Path
     identity: Mapping[str, object]
     edges: int
+    # Whether what is in the folder may be of other patches than the identity names.
+    unknown_patches: bool = field(default=False, init=False)
     _paths: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
     _lock: FileLock | None = field(default=None, init=False)
 
@@ -149,7 +152,10 @@ class JobFolder:
         if not isinstance(known, dict) or known.get("schema") != SCHEMA or not isinstance(known.get("identity"), dict):
             raise JobError(f"{file.parent.name}/{file.name} is no calibration of this version: give another name.")
         theirs = known["identity"]
+        self.unknown_patches = "patches" in identity and None in (identity["patches"], theirs.get("patches"))
         different = sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key))
+        if self.unknown_patches and "patches" in different:
+            different.remove("patches")
         if different:
             shown = "; ".join(
                 f"{key[:60]}: {_short(theirs.get(key))} there, {_short(identity.get(key))} here" for key in different[:12]

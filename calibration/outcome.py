@@ -54,6 +54,11 @@ class Outcome:
         """What is to be small, see ``score``."""
         return score(self.errors)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """The mean and the worst of the errors."""
+        return {"mean": float(np.mean(self.errors)), "worst": max(self.errors)}
+
 
 def score(errors: Sequence[float]) -> float:
     """The mean natural logarithm of the errors, and to WORST_SHARE the largest one."""

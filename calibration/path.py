@@ -54,7 +54,7 @@ class Path:
         sigmas: tuple[float, ...] | None = None,
         source: Mapping[str, object] | None = None,
     ) -> Schedule:
-        """The calibrated schedule of this path; its source is ``source`` with the predicted worst and total error.
+        """The predicted schedule of this path; its source is ``source`` with the predicted worst and total error.
 
         A schedule has a rule for every computed step: a segment that reuses nothing takes the rule of the next one
         that does, or else of the last one before it.
@@ -70,7 +70,7 @@ class Path:
             steps=self.steps,
             computed=self.computed,
             rules=tuple(reversed(rules)),
-            origin="calibrated",
+            origin="predicted",
             sigmas=sigmas,
             source={**(source or {}), "predicted": {"worst": self.worst, "total": self.total}},
         )

@@ -134,7 +134,7 @@ class Calibrations:
             except GraphError as error:
                 raise GraphError(str(error).removeprefix(f"{path.name}: ")) from None
         name = free_name(_name_of(graph, PurePath(label).stem), {*taken, *self.names()})
-        self.save(name, graph)
+        self.save(name, replace(graph, source={**graph.source, "imported": True}))
         return name
 
     def _remove_left(self) -> None:

@@ -40,7 +40,8 @@ def calibration_entry(name: str, graph: ErrorGraph) -> dict[str, object]:
     return {
         "name": name, "family": graph.family, "steps": graph.steps, "mode": graph.mode, "metric": graph.metric,
         "rules": [str(rule) for rule in graph.rules], "samples": len(graph.samples),
-        "longest": int(lengths.max(initial=1)),
+        "longest": int(lengths.max(initial=1)), "file": graph.model.file, "patches": graph.model.patches,
+        "imported": graph.source.get("imported") is True,
     }
 
 

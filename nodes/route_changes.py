@@ -18,6 +18,7 @@ from ..calibration.solutions import solution
 from ..calibration.store import SUFFIX
 from ..schedules import PRESETS, Schedule, dump_json
 from ..schedules.schedule import SCHEMA, check_name
+from ..schedules.select import SCOPES
 from ..schedules.store import MAX_BYTES as MAX_SCHEDULE
 from ..schedules.store import file_name
 from .apply import AUTO
@@ -60,16 +61,35 @@ def one_at_a_time(change: Callable[[T], object]) -> Callable[[T], object]:
 
 @one_at_a_time
 def save(body: Body) -> dict[str, object]:
-    """Save a schedule as it came, or one that is solved for it."""
+    """Save a schedule as it came, or one that is solved for it; of a preset also what ``undo`` takes."""
     if ("schedule" in body) == ("calibration" in body):
         raise RequestError("The request has to hold either a schedule or the name of a calibration to solve.")
     name = body.text("name")
     schedule = _sent(body, name) if "schedule" in body else _solved(body, name)
-    own = any(known.name == name for known in library().own())
-    if not (own and body.flag("replace", False)):
+    replaced = next((known for known in library().own() if known.name == name), None)
+    if replaced is None or not body.flag("replace", False):
         _check_free(name)
     library().save(schedule)
-    return {"name": name}
+    if "preset" not in body:
+        return {"name": name}
+    return {"name": name, "saved": schedule.to_json(), "replaced": None if replaced is None else replaced.to_json()}
+
+
+@one_at_a_time
+def undo(body: Body) -> dict[str, object]:
+    """Take back a save: ``replaced`` is there again as it was, or nothing, unless ``saved`` is no longer there."""
+    saved, replaced = (_read(body.get(key), key) if key in body else None for key in ("saved", "replaced"))
+    if saved is None:
+        raise RequestError("saved is missing: give the schedule that was saved.")
+    if replaced is not None and replaced.name != saved.name:
+        raise RequestError(f"replaced is {short(replaced.name)}, saved is {short(saved.name)}: give two of one name.")
+    if saved not in library().own():
+        raise TakenError(f"{short(saved.name)} has changed since it was saved: nothing is undone.")
+    if replaced is None:
+        library().delete(saved.name)
+    else:
+        library().save(replaced)
+    return {"name": saved.name}
 
 
 @one_at_a_time
@@ -141,20 +161,21 @@ def _download(name: str) -> dict[str, str]:
 
 
 def _sent(body: Body, name: str) -> Schedule:
-    fields = body.get("schedule")
+    return _read(body.get("schedule"), "schedule", name=name)
+
+
+def _read(fields: object, key: str, **changed: str) -> Schedule:
     if not isinstance(fields, dict):
-        raise RequestError(f"schedule is {short(fields)}: give an object.")
-    return Schedule.from_json({"schema": SCHEMA, **fields, "name": name})
+        raise RequestError(f"{key} is {short(fields)}: give an object.")
+    return Schedule.from_json({"schema": SCHEMA, **fields, **changed})
 
 
 def _solved(body: Body, name: str) -> Schedule:
     calibration, options = body.text("calibration"), options_of(body)
     graph = calibrations().get(calibration)
     path = solution(graph, body.count("budget"), options)
-    source = {
-        "calibration": calibration, "file": graph.model.file, "mode": graph.mode, "metric": graph.metric,
-        "samples": len(graph.samples), "objective": options.objective,
-    }
+    scope = body.one_of("scope", SCOPES, SCOPES[0])
+    source = {**graph.provenance(calibration), "objective": options.objective, "scope": scope}
     if "preset" in body:
         source |= {"preset": body.one_of("preset", PRESETS, ""), "saved": time.time()}
     return path.to_schedule(name, graph.family, graph.sigmas, source)

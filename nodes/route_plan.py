@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..cache.wrapper import full_schedule
 from ..calibration.choose import choose
 from ..calibration.view import schedule_view, speedup
-from ..schedules import PRESETS, Family, GridError, Match, ModelIdentity, Rule, Selection, nominal_sigmas
+from ..schedules import ANY_MODEL, PRESETS, Family, GridError, Match, Rule, Selection, nominal_sigmas
 from ..schedules.schedule import MAX_STEPS
 from .apply import AS_SCHEDULED, AUTO, CUSTOM
 from .library import calibrations, library
@@ -21,7 +21,7 @@ Sigmas = tuple[float, ...]
 
 
 def show_plan(body: Body) -> dict[str, object]:
-    """The schedule of a run, with a note on where it comes from."""
+    """The schedule of a run, with a note on where it comes from; with ``calibration`` of one on its model."""
     family = _family(body.text("family") if "family" in body else None)
     steps = body.count("steps")
     if not 1 <= steps <= MAX_STEPS:
@@ -30,12 +30,13 @@ def show_plan(body: Body) -> dict[str, object]:
     budget = body.count("budget") if preset == CUSTOM else None
     name = body.text("schedule", AUTO)
     rule = body.text("rule", AS_SCHEDULED)
+    identity = calibrations().get(body.text("calibration")).model if "calibration" in body else ANY_MODEL
     sigmas, about = _sigmas(body, steps), ""
     if sigmas is None:
         sigmas, about = _likely_sigmas(family, steps, None if name == AUTO else name)
     try:
         selection = choose(
-            library(), calibrations(), Match(family, "", ModelIdentity(UNKNOWN, UNKNOWN)), sigmas,
+            library(), calibrations(), Match(family, "", identity), sigmas,
             preset=None if preset == CUSTOM else preset, budget=budget, name=None if name == AUTO else name,
             rule=None if rule == AS_SCHEDULED else Rule.parse(rule),
         )

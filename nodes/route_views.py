@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
-from ..calibration import OBJECTIVES
+from ..calibration import OBJECTIVES, ErrorGraph, Path
 from ..calibration.half_run import half_run
+from ..calibration.measured import figures_of
 from ..calibration.solutions import Options, solution, solutions
 from ..calibration.view import calibration_entry, calibration_view, curve_point, path_view, schedule_view
 from ..schedules import PRESETS, Rule, find_family, preset_budget
@@ -48,10 +50,17 @@ def show_solution(body: Body) -> dict[str, object]:
     graph, options = calibrations().get(body.text("calibration")), options_of(body)
     budget = body.count("budget")
     if not body.flag("curve", False):
-        return path_view(solution(graph, budget, options))
+        return _solved(body.text("calibration"), graph, solution(graph, budget, options))
     paths = solutions(graph, options)
     nearest = min(paths, key=lambda feasible: abs(feasible - budget))
-    return {**path_view(paths[nearest]), "curve": [curve_point(path) for _, path in sorted(paths.items())]}
+    curve = [curve_point(path) for _, path in sorted(paths.items())]
+    return {**_solved(body.text("calibration"), graph, paths[nearest]), "curve": curve}
+
+
+def _solved(name: str, graph: ErrorGraph, path: Path) -> dict[str, object]:
+    """A path with what is predicted and what was measured of it."""
+    measured = figures_of(path, name, graph, library().own(graph.family), calibrations().root)
+    return {**path_view(path), "measured": None if measured is None else asdict(measured)}
 
 
 def show_running(query: Mapping[str, str]) -> dict[str, object]:

@@ -19,6 +19,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "cost", by_body(show_cost)),
     ("POST", "solve", by_body(views.show_solution)),
     ("POST", "save", by_body(changes.save)),
+    ("POST", "undo", by_body(changes.undo)),
     ("POST", "rename", by_body(changes.rename)),
     ("POST", "delete", by_body(changes.delete)),
     ("POST", "merge", by_body(changes.merge)),

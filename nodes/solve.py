@@ -8,8 +8,10 @@ from comfy_api.latest import io, ui
 
 from ..calibration import Constraints, GraphError, Path, solve, sweep
 from ..calibration.draw import number
+from ..calibration.measured import Figures, figures_of
 from ..calibration.picture import combined
 from ..schedules import PRESETS, SLOPES, TARGETS, Rule, find_family, preset_budget
+from ..schedules.select import SCOPES
 from .calibration_summary import SWEEPS, rules_of
 from .library import calibrations, library
 from .types import Calibrated, ErrorGraphType, ScheduleType, as_image
@@ -96,13 +98,11 @@ class LeMiCaSolve(io.ComfyNode):
         constraints = Constraints(tail=not compute_last)
         path = solve(edges, graph.steps, budget, constraints, objective=SWEEPS[objective])
         about = [objective, *[rules] * (rules != BEST), *["last step computed"] * compute_last]
-        source = {
-            "calibration": calibrated.name, "file": graph.model.file, "mode": graph.mode, "metric": graph.metric,
-            "samples": len(graph.samples), "objective": objective,
-        }
+        source = {**graph.provenance(calibrated.name), "objective": objective, "scope": SCOPES[0]}
         name = name.strip() or f"{calibrated.name}/{graph.steps}b{budget} {', '.join(about)}"
         schedule = path.to_schedule(name, graph.family, graph.sigmas, source)
-        text = in_words(calibrated, path, about, graph.metric)
+        measured = figures_of(path, calibrated.name, graph, library().own(graph.family), calibrations().root)
+        text = in_words(calibrated, path, about, measured)
         if save:
             text += f"\n\nSaved as {name} in {library().save(schedule)}."
         sweeps = {
@@ -124,10 +124,16 @@ def chosen(name: str) -> Calibrated:
     return Calibrated(name, calibrations().get(name))
 
 
-def in_words(calibrated: Calibrated, path: Path, about: list[str], metric: str) -> str:
-    """The path as two lines of Markdown."""
+def in_words(calibrated: Calibrated, path: Path, about: list[str], measured: Figures | None) -> str:
+    """The path as lines of Markdown: what computes, what is predicted, what was measured."""
+    told = "It was not measured as a whole."
+    if measured is not None:
+        figures = f"mean {number(measured.mean)}, worst {number(measured.worst)}"
+        of = f"of another path of this budget, {measured.other}" if measured.other else "of the whole run"
+        told = f"Measured error {of}: {figures}."
     return (
         f"**{calibrated.name}**: {path.budget} of {path.steps} steps computed, {', '.join(about)}\n\n"
-        f"Computed: {' '.join(map(str, path.computed))}. Rules: {rules_of(path)}. Predicted {metric} error of a segment: "
-        f"at most {number(path.worst)}, {number(path.total)} in all."
+        f"Computed: {' '.join(map(str, path.computed))}. Rules: {rules_of(path)}. \n\n"
+        f"Predicted {calibrated.graph.metric} error of a segment: worst {number(path.worst)}, {number(path.total)} in all. "
+        f"{told}"
     )

@@ -23,13 +23,15 @@ class ModelIdentity:
 
     ``model_class``: the class name in comfy.model_base, like ``WAN21``. ``diffusion_model``: the network's class
     name, like ``WanModel``. ``config``: the scalar entries of its unet_config. ``file``: the name of the file that it
-    was loaded from, or None; it only breaks ties.
+    was loaded from, or None; between families it only breaks ties. ``patches``: a digest of the LoRAs and other patches
+    on its weights, empty without any, None where that is not known.
     """
 
     model_class: str
     diffusion_model: str
     config: Mapping[str, object] = field(default_factory=dict, hash=False)
     file: str | None = None
+    patches: str | None = ""
 
     @property
     def key(self) -> str:
@@ -43,6 +45,10 @@ class ModelIdentity:
         """The class and the sizes that tell models apart, for a person to read."""
         sizes = [f"{name} {self.config[name]}" for name in _SIZES if name in self.config]
         return f"{self.model_class}: {', '.join(sizes)}" if sizes else self.model_class
+
+
+ANY_MODEL = ModelIdentity("any", "any")
+"""Stands for the model of a run that has not begun: nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)

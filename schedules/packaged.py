@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from .match import Family
 from .schedule import Rule, Schedule, ScheduleError, nominal_sigmas
 
+PUBLISHED = {
+    "made_by": "the LeMiCa authors (arXiv 2511.00090)",
+    "read_in": "a fork of their repository, UnicomAI/LeMiCa: repo, path and commit name it",
+}
+"""What every published list has in common; its entry in the file names the repository, path and commit."""
+
 _FIELDS = {"name", "computed", "origin", "steps", "rules", "sigmas", "source"}
 
 
@@ -31,13 +37,14 @@ def _read_schedule(entry: Mapping[str, object], family: Family, rule: str | None
     shift = family.defaults.get("flow_shift")
     if sigmas is None and shift is not None:
         sigmas = nominal_sigmas(shift, steps)
+    origin = entry.get("origin", "published")
     return Schedule(
         name=entry["name"],
         family=family.key,
         steps=steps,
         computed=computed,
         rules=tuple(Rule.parse(text) for text in rules),
-        origin=entry.get("origin", "published"),
+        origin=origin,
         sigmas=sigmas,
-        source=entry.get("source", {}),
+        source={**(PUBLISHED if origin == "published" else {}), **entry.get("source", {})},
     )

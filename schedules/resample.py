@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .grid import interpolate, place, position_of, same_grid, sigma_at
-from .schedule import MAX_NAME, Schedule, ScheduleError, check_sigmas, is_count
+from .schedule import MAX_NAME, Schedule, ScheduleError, check_sigmas, is_count, without_figures
 
 SHORTEST_OVERLAP = 1e-6
 
@@ -25,7 +25,7 @@ def resample(schedule: Schedule, sigmas: Sequence[float], budget: int | None = N
 
     Equal grids (see ``same_grid``) and equal budgets give the schedule itself. A schedule without sigmas whose
     steps and budget are equal only gets the sigmas. Anything else is marked: origin ``resampled`` (an estimated
-    schedule stays ``estimated``) and ``source`` with ``resampled_from`` and ``origin``.
+    schedule stays ``estimated``) and ``source`` with ``resampled_from`` and ``origin``, without what was measured.
 
     Raises GridError for sigmas that cannot carry a schedule, ScheduleError for a budget below 1.
     """
@@ -65,7 +65,7 @@ def resample(schedule: Schedule, sigmas: Sequence[float], budget: int | None = N
         rules=tuple(schedule.rules[_segment_at(positions[step], schedule)] for step in computed),
         origin="estimated" if schedule.origin == "estimated" else "resampled",
         sigmas=grid,
-        source={"resampled_from": schedule.name, "origin": schedule.origin, **schedule.source},
+        source={"resampled_from": schedule.name, "origin": schedule.origin, **without_figures(schedule.source)},
     )
 
 

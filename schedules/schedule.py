@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 SCHEMA = 1
 MAX_STEPS = 10_000
@@ -20,7 +20,13 @@ MAX_DEPTH = 40
 """Of provenance: objects and lists in each other."""
 TARGETS = ("output", "residual")
 SLOPES = {"hold": 0.0, "half": 0.5, "linear": 1.0}
-ORIGINS = ("calibrated", "published", "resampled", "estimated", "custom")
+ORIGINS = ("calibrated", "predicted", "borrowed", "published", "resampled", "estimated", "imported", "custom")
+"""Measured on the model of ``source`` as a whole; solved from the errors of segments there; either of them, on another
+model; a list of the LeMiCa authors; one of these, fitted to a run; spread as published lists are; from a file that
+says where it comes from; chosen by the user."""
+
+FIGURES = ("measured", "predicted")
+"""What ``source`` may tell of a schedule, as long as its steps, rules, sigmas and model are those that it tells of."""
 
 _FIELDS = ("schema", "name", "family", "steps", "computed", "rules", "origin", "sigmas", "source")
 
@@ -124,6 +130,13 @@ class Schedule:
         """The segments (i, j) in order; the last one ends at N, the sink."""
         return tuple(zip(self.computed, (*self.computed[1:], self.steps), strict=True))
 
+    def with_rules(self, rules: Sequence[Rule]) -> Schedule:
+        """The same steps under other rules, for which nothing was measured, predicted or published."""
+        if tuple(rules) == self.rules:
+            return self
+        origin = self.origin if self.origin in ("resampled", "estimated") else "custom"
+        return replace(self, rules=tuple(rules), origin=origin, source=without_figures(self.source))
+
     def to_json(self) -> dict[str, object]:
         """The schedule in plain JSON values; ``from_json`` reads them."""
         return {
@@ -153,16 +166,28 @@ class Schedule:
         rules = data["rules"]
         if not isinstance(rules, list):
             raise ScheduleError(f"rules is {shown(rules)}: give a list with one text per computed step.")
+        source = data.get("source", {})
         return cls(
             name=data["name"],
             family=data["family"],
             steps=data["steps"],
             computed=data["computed"],
             rules=tuple(Rule.parse(text) for text in rules),
-            origin=data["origin"],
+            origin=_read_origin(data["origin"], source),
             sigmas=data.get("sigmas"),
-            source=data.get("source", {}),
+            source=source,
         )
+
+
+def without_figures(source: Mapping[str, object]) -> dict[str, object]:
+    """Provenance without what was measured or predicted."""
+    return {key: value for key, value in source.items() if key not in FIGURES}
+
+
+def _read_origin(origin: object, source: object) -> object:
+    """The origin in a file; the first versions called calibrated what was only predicted, too."""
+    predicted = isinstance(source, Mapping) and "predicted" in source and "measured" not in source
+    return "predicted" if origin == "calibrated" and predicted else origin
 
 
 def check_schema(data: Mapping[str, object]) -> None:

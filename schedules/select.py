@@ -1,10 +1,11 @@
-"""The schedule that a run gets: named, calibrated, published, resampled, or else estimated."""
+"""The schedule that a run gets: named, saved as a preset, made for it, resampled, or else estimated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from .claim import MADE, claimed, difference, origin_in_words, other_file, other_patches
 from .grid import same_grid, sigma_at
 from .match import PRESETS, Match
 from .prior import estimate
@@ -17,14 +18,20 @@ PRESET_RATIOS = {"slow": 0.6, "medium": 0.45, "fast": 0.35, "ultra": 0.28}
 ULTRA_OF_FAST = 0.7
 ESTIMATED_RULE = Rule("output", "half")
 FEW_STEPS = 8
+SCOPES = ("these steps", "all steps")
+"""Which runs may get what the user saved: those on its sigmas only, or by resampling any other one as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The schedule for a run, on the run's own sigmas, and a note on where it came from."""
+    """The schedule for a run, on the run's own sigmas, and a note on where it came from.
+
+    ``saved``: whether the user saved it as the wanted preset for these very sigmas and this model.
+    """
 
     schedule: Schedule
     note: str
+    saved: bool = False
 
 
 def select(
@@ -41,10 +48,16 @@ def select(
 
     ``budget`` asks for that many computed steps, else ``preset`` for a share of them (medium when nothing is asked).
     ``name`` takes that schedule; without ``budget`` it keeps its own share of computed steps, and ``preset`` is not
-    read. Otherwise the first of these that the family has: the schedule that the user saved as this preset, with its
-    own share of computed steps, the nearest calibrated schedule of the user's, the nearest packaged one, an estimate.
-    Nearest is by budget ratio, then by steps, then in sigma; calibrations of another model file come last. ``rule``
-    replaces all rules of what was found.
+    read. Otherwise the first of these that the family has, where ``exact`` is for these sigmas and this model:
+
+    1. the exact schedule that the user saved as this preset, with its own budget;
+    2. an exact one of the wanted budget, a measured one before a predicted one, the user's before a packaged one;
+    3. what the user saved as this preset for all numbers of steps, or with other patches, with its own share;
+    4. the user's nearest measured or predicted one, or else the nearest packaged one;
+    5. an estimate.
+
+    Nearest is by budget ratio, then by steps, then in sigma; those of another model come last. What the user saved for
+    its own steps only is not resampled. ``rule`` takes the place of all rules of what was found.
 
     Raises GridError when the sigmas cannot carry a schedule, so that the caller computes every step; ScheduleError
     for a budget outside 1 .. N, an unknown preset or an unknown name. The note tells what a run of few steps can gain.
@@ -61,8 +74,7 @@ def select(
         selection = _named(library.get(name), match, grid, budget)
     else:
         wanted = preset_budget(match, preset or DEFAULT_PRESET, steps) if budget is None else budget
-        saved = _saved_as(library, match, preset or DEFAULT_PRESET, grid) if budget is None else None
-        selection = _found(library, match, grid, wanted) if saved is None else saved
+        selection = _found(library, match, grid, wanted, (preset or DEFAULT_PRESET) if budget is None else None)
     if rule is not None:
         selection = _with_rule(selection, rule)
     few = few_steps_note(selection.schedule)
@@ -104,68 +116,81 @@ def preset_budget(match: Match, preset: str, steps: int) -> int:
 
 
 def _named(schedule: Schedule, match: Match, grid: tuple[float, ...], budget: int | None) -> Selection:
-    fitted = resample(schedule, grid, budget)
-    note = f"chosen by name: {_where_from(schedule, fitted)}"
-    if schedule.family != match.key:
-        note += f"; it was made for {schedule.family}, the model is {match.key}"
-    return Selection(fitted, note)
+    selection = _fitted(schedule, match, grid, budget, "chosen by name: ")
+    if schedule.family == match.key:
+        return selection
+    return replace(selection, note=f"{selection.note}; it was made for {schedule.family}, the model is {match.key}")
 
 
-def _found(library: Library, match: Match, grid: tuple[float, ...], budget: int) -> Selection:
-    candidates = library.schedules(match.key)
-    own = library.own(match.key)
-    calibrated = [schedule for schedule in own if schedule.origin == "calibrated"]
-    names = {schedule.name for schedule in own}
-    packaged = [schedule for schedule in candidates if schedule.name not in names]
-    found = [_nearest(schedules, match, grid, budget) for schedules in (calibrated, packaged) if schedules]
-    if found:
-        # One that was calibrated for this very run goes before one that has to be resampled.
-        nearest = next((one for one in found if _made_for(one, grid, budget)), found[0])
-        fitted = resample(nearest, grid, budget)
-        return Selection(fitted, _where_from(nearest, fitted))
+def _found(library: Library, match: Match, grid: tuple[float, ...], budget: int, preset: str | None) -> Selection:
+    users, packaged = ([one for one in found if one.family == match.key] for found in library.contents()[:2])
+    own = [schedule for schedule in users if _applies(schedule, grid)]
+    made = [schedule for schedule in own if schedule.origin in MADE]
+    saved = [] if preset is None else [schedule for schedule in own if _saved_as(schedule, preset, match)]
+    exact = [schedule for schedule in saved if _exact(schedule, match, grid)]
+    if exact:
+        nearest = max(exact, key=_when_saved)
+        return replace(_fitted(nearest, match, grid, nearest.budget, f"saved as {preset}: "), saved=True)
+    exact = [one for one in (*made, *packaged) if one.budget == budget and _exact(one, match, grid)]
+    if exact:
+        return _fitted(min(exact, key=lambda one: MADE.index(one.origin)), match, grid, budget)
+    if saved:
+        nearest = min(saved, key=lambda one: (*_steps_away(one, grid), -_when_saved(one)))
+        share = nearest.budget / nearest.steps * (len(grid) - 1)
+        return _fitted(nearest, match, grid, min(max(_half_up(share), 1), len(grid) - 1), f"saved as {preset}: ")
+    if made or packaged:
+        return _fitted(_nearest(made or packaged, match, grid, budget), match, grid, budget)
     title = match.identity.model_class if match.family is None else match.family.title
     note = f"no schedule for {title}: estimated from published lists until this model is calibrated"
     return Selection(estimate(match.key, grid, budget, ESTIMATED_RULE), note)
 
 
-def _saved_as(library: Library, match: Match, preset: str, grid: tuple[float, ...]) -> Selection | None:
-    """The schedule of the user's whose source names this preset, unless it is of another model file."""
-    file = match.identity.file
-    saved = [
-        schedule
-        for schedule in library.own(match.key)
-        if schedule.source.get("preset") == preset
-        and (None in (file, schedule.source.get("file")) or schedule.source["file"] == file)
-    ]
-    if not saved:
-        return None
-
-    def distance(schedule: Schedule) -> tuple[float, ...]:
-        when = schedule.source.get("saved")
-        newest = -when if isinstance(when, int | float) else 0.0
-        return abs(schedule.steps - (len(grid) - 1)), _sigma_distance(schedule.sigmas, grid), newest
-
-    nearest = min(saved, key=distance)
-    share = nearest.budget / nearest.steps * (len(grid) - 1)
-    fitted = resample(nearest, grid, min(max(_half_up(share), 1), len(grid) - 1))
-    return Selection(fitted, f"saved as {preset}: {_where_from(nearest, fitted)}")
+def _fitted(
+    schedule: Schedule, match: Match, grid: tuple[float, ...], budget: int | None, about: str = ""
+) -> Selection:
+    """A schedule on the run's sigmas, with no more than what it may claim on this model."""
+    original, why = claimed(schedule, match.identity)
+    fitted = resample(original, grid, budget)
+    return Selection(fitted, about + "; ".join(filter(None, [_where_from(original, fitted), why])))
 
 
-def _made_for(schedule: Schedule, grid: tuple[float, ...], budget: int) -> bool:
-    calibrated = schedule.origin == "calibrated" and schedule.budget == budget
-    return calibrated and schedule.sigmas is not None and same_grid(schedule.sigmas, grid)
+def _applies(schedule: Schedule, grid: tuple[float, ...]) -> bool:
+    return schedule.source.get("scope") != SCOPES[0] or _on(schedule, grid)
+
+
+def _saved_as(schedule: Schedule, preset: str, match: Match) -> bool:
+    source = schedule.source
+    return source.get("preset") == preset and not other_file(source.get("file"), match.identity)
+
+
+def _exact(schedule: Schedule, match: Match, grid: tuple[float, ...]) -> bool:
+    """Whether a schedule was made on this model and these sigmas."""
+    source = schedule.source
+    same_model = not difference(source.get("file"), source.get("patches"), match.identity)
+    return schedule.origin in MADE and same_model and _on(schedule, grid)
+
+
+def _on(schedule: Schedule, grid: tuple[float, ...]) -> bool:
+    return schedule.sigmas is not None and same_grid(schedule.sigmas, grid)
+
+
+def _when_saved(schedule: Schedule) -> float:
+    when = schedule.source.get("saved")
+    return when if isinstance(when, int | float) else 0.0
+
+
+def _steps_away(schedule: Schedule, grid: tuple[float, ...]) -> tuple[float, ...]:
+    return abs(schedule.steps - (len(grid) - 1)), _sigma_distance(schedule.sigmas, grid)
 
 
 def _nearest(schedules: Iterable[Schedule], match: Match, grid: tuple[float, ...], budget: int) -> Schedule:
-    steps = len(grid) - 1
-
     def distance(schedule: Schedule) -> tuple[float, ...]:
-        file = schedule.source.get("file")
+        source, identity = schedule.source, match.identity
         return (
-            None not in (file, match.identity.file) and file != match.identity.file,
-            abs(schedule.budget / schedule.steps - budget / steps),
-            abs(schedule.steps - steps),
-            _sigma_distance(schedule.sigmas, grid),
+            other_file(source.get("file"), identity),
+            schedule.origin in MADE and other_patches(source.get("patches"), identity),
+            abs(schedule.budget / schedule.steps - budget / (len(grid) - 1)),
+            *_steps_away(schedule, grid),
         )
 
     return min(schedules, key=distance)
@@ -181,9 +206,10 @@ def _sigma_distance(sigmas: tuple[float, ...] | None, grid: tuple[float, ...]) -
 
 def _where_from(original: Schedule, fitted: Schedule) -> str:
     counts = f"{fitted.budget} of {fitted.steps} steps"
+    origin = origin_in_words(original)
     if fitted.name == original.name:
-        return f"{original.name}, {original.origin}, {counts}"
-    return f"{original.name}, {original.origin} for {original.budget} of {original.steps} steps, resampled to {counts}"
+        return f"{original.name}, {origin}, {counts}"
+    return f"{original.name}, {origin} for {original.budget} of {original.steps} steps, resampled to {counts}"
 
 
 def _every_step(family: str, grid: tuple[float, ...]) -> Schedule:
@@ -203,10 +229,9 @@ def _with_rule(selection: Selection, rule: Rule) -> Selection:
     schedule = selection.schedule
     if all(own == rule for own in schedule.rules):
         return selection
-    rules = (rule,) * schedule.budget
-    source = {**schedule.source, "rules_replaced_by": str(rule)}
-    note = f"{selection.note}; its rules replaced by {rule}"
-    return Selection(replace(schedule, rules=rules, source=source), note)
+    schedule = schedule.with_rules((rule,) * schedule.budget)
+    schedule = replace(schedule, source={**schedule.source, "rules_replaced_by": str(rule)})
+    return Selection(schedule, f"{selection.note}; its rules replaced by {rule}")
 
 
 def _half_up(value: float) -> int:

@@ -131,9 +131,12 @@ class Library:
     def import_bytes(self, content: bytes, taken: Collection[str] = ()) -> Schedule:
         """Save the schedule that a JSON file's content holds, under its name or, where that is taken, a free one.
 
-        ``taken``: names that are not to be used besides those of the schedules. Raises ScheduleError, OSError.
+        It is marked as imported: where it comes from is what the file says. ``taken``: names that are not to be used
+        besides those of the schedules. Raises ScheduleError, OSError.
         """
         schedule = Schedule.from_json(parse_json(content))
+        origin = "imported" if schedule.origin == "published" else schedule.origin
+        schedule = replace(schedule, origin=origin, source={**schedule.source, "imported": True})
         names = {*taken, *(known.name for known in self.schedules())}
         schedule = replace(schedule, name=free_name(schedule.name, names))
         self.save(schedule)

@@ -139,6 +139,37 @@ def test_the_lemica_node_uses_the_calibration_from_then_on(server, demo, basic):
     assert tuple(report["computed"]) == schedule(server, f"basic/{STEPS}b3").computed
 
 
+def lemica_run(server, demo, budget: int, merged: bool) -> dict:
+    """What a run with the LeMiCa node reports, on the demo model as it is or merged with itself."""
+    inputs = {"preset": "custom", "budget": budget, "schedule": "auto", "rule": "as scheduled", "cache_device": "auto"}
+    prompt = {
+        "model": demo[0],
+        "merged": {
+            "class_type": "ModelMergeSimple", "inputs": {"model1": ["model", 0], "model2": ["model", 0], "ratio": 0.5}
+        },
+        "lemica": {"class_type": "LeMiCa", "inputs": {"model": ["merged" if merged else "model", 0], **inputs}},
+        "sampler": {
+            "class_type": "KSampler",
+            "inputs": {
+                "model": ["lemica", 0], "positive": ["model", 1], "negative": ["model", 2], "latent_image": ["model", 3],
+                "seed": 2, "steps": STEPS, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+            },
+        },
+        "save": {"class_type": "SaveLatent", "inputs": {"samples": ["sampler", 0], "filename_prefix": "claims"}},
+    }
+    (report,) = server.queue(prompt).lemica
+    return report
+
+
+def test_a_model_with_patches_borrows_what_was_measured_without_them(server, demo, basic):
+    own, patched = (lemica_run(server, demo, 3, merged) for merged in (False, True))
+    assert own["schedule"] == patched["schedule"] == f"basic/{STEPS}b3" and own["computed"] == patched["computed"]
+    assert (own["origin"], patched["origin"]) == ("calibrated", "borrowed")
+    assert "borrowed from basic" in patched["note"] and "made without the LoRAs" in patched["note"]
+    own, patched = (lemica_run(server, demo, 4, merged) for merged in (False, True))
+    assert (own["origin"], patched["origin"]) == ("predicted", "borrowed"), "4 steps are solved, not measured"
+
+
 def test_custom_sampling_with_equal_settings_finds_equal_errors(server, demo, basic):
     run = watch(server, {"model": demo[0], **custom(name="twin", prompts="a name\n")})
     assert not run.error

@@ -50,7 +50,7 @@ def test_another_grid_is_solved_on_the_interpolated_graph(calibrations, graph):
 
 def test_its_own_grid_is_solved_as_it_was_measured(calibrations, graph):
     selection = chosen(calibrations, graph.sigmas, budget=20)
-    assert (selection.schedule.origin, selection.schedule.name) == ("calibrated", "fifty/50b20")
+    assert (selection.schedule.origin, selection.schedule.name) == ("predicted", "fifty/50b20")
     assert selection.note == "solved from calibration fifty for 20 of 50 steps"
 
 
@@ -98,7 +98,8 @@ def test_any_step_count_gets_a_schedule(calibrations, steps):
 
 def test_a_measured_schedule_on_these_sigmas_comes_first(calibrations, tmp_path):
     own = tmp_path / "own"
-    saved = calibrated("mine", 30, 12, family=MODEL.key, sigmas=GRID, source={"measured": {"mean": 0.1}})
+    source = {"file": MODEL.file, "measured": {"mean": 0.1}}
+    saved = calibrated("mine", 30, 12, family=MODEL.key, sigmas=GRID, source=source)
     Library(PACKAGED, own).save(saved)
     assert chosen(calibrations, GRID, own, budget=12).schedule.name == "mine"
     assert chosen(calibrations, GRID, own, budget=13).schedule.source["calibration"] == "fifty"
@@ -107,12 +108,14 @@ def test_a_measured_schedule_on_these_sigmas_comes_first(calibrations, tmp_path)
 
 def test_what_was_saved_as_a_preset_is_taken_as_it_is_and_its_share_elsewhere(calibrations, tmp_path):
     own = tmp_path / "own"
-    saved = calibrated("mine/fast", 30, 11, family=MODEL.key, sigmas=GRID, source={"preset": "fast"})
+    source = {"file": MODEL.file, "preset": "fast", "scope": "all steps"}
+    saved = calibrated("mine/fast", 30, 11, family=MODEL.key, sigmas=GRID, source=source, origin="predicted")
     Library(PACKAGED, own).save(saved)
     assert chosen(calibrations, GRID, own, preset="fast").schedule.name == "mine/fast"
     elsewhere = chosen(calibrations, nominal_sigmas(5.0, 50), own, preset="fast").schedule
     assert (elsewhere.budget, elsewhere.source["calibration"]) == (18, "fifty")
-    assert chosen(calibrations, GRID, own, budget=11).schedule.source["calibration"] == "fifty"
+    assert chosen(calibrations, GRID, own, budget=11).schedule.name == "mine/fast"
+    assert chosen(calibrations, GRID, own, budget=12).schedule.source["calibration"] == "fifty"
 
 
 def test_a_calibration_of_another_file_is_only_solved_by_name(calibrations):

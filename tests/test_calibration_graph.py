@@ -271,6 +271,11 @@ def path(tmp_path):
     return path
 
 
+def described(**changes):
+    """The model of a description, with something changed."""
+    return {"model_class": "W", "diffusion_model": "W", "config": {}, "file": None, "patches": "", **changes}
+
+
 def rewrite(path, change=None, tensors=None, text=None):
     """Write the file again with another description, other tensors, or any text for a description."""
     with safe_open(path, framework="numpy") as file:
@@ -334,7 +339,7 @@ def test_wrong_tensors_in_a_file_are_refused(path, tensors, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "schema 2, .* update the node pack"),
+        ({"schema": 3}, "schema 3, .* update the node pack"),
         ({"schema": 0}, "none of an error graph"),
         ({"schema": "1"}, "none of an error graph"),
         ({"colour": "red"}, "object with schema, family"),
@@ -353,8 +358,9 @@ def test_wrong_tensors_in_a_file_are_refused(path, tensors, message):
         ({"samples": [{"prompt": "a", "seed": 1}]}, "give floats of shape"),
         ({"model": None}, "model has to be an object"),
         ({"model": {"model_class": "WAN21"}}, "model has to be an object"),
-        ({"model": {"model_class": 7, "diffusion_model": "", "config": {}, "file": None}}, "does not name a model"),
-        ({"model": {"model_class": "W", "diffusion_model": "W", "config": [], "file": None}}, "does not name a model"),
+        ({"model": described(model_class=7)}, "does not name a model"),
+        ({"model": described(config=[])}, "does not name a model"),
+        ({"model": described(patches=7)}, "does not name a model"),
         ({"family": None}, "family is None"),
         ({"mode": ["exact"]}, "mode is"),
         ({"metric": "psnr"}, "metric is"),
@@ -418,3 +424,20 @@ def test_failed_write_leaves_the_old_file(path, monkeypatch):
         make(metric="l2").save(path)
     assert path.read_bytes() == content
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_graphs_of_one_model_merge_and_what_one_does_not_know_the_merged_one_does_not():
+    def of(patches):
+        return make(model=replace(MODEL, patches=patches))
+
+    assert of("abc").merge(of("abc")).model.patches == "abc"
+    assert of("abc").merge(of(None)).model.patches is None and of(None).merge(of("")).model.patches is None
+    with pytest.raises(GraphError, match="differ in model"):
+        of("abc").merge(of(""))
+
+
+def test_a_schedule_tells_of_what_model_it_was_made():
+    graph = make(model=replace(MODEL, patches="abc"))
+    told = graph.provenance("mine")
+    assert (told["calibration"], told["file"], told["patches"]) == ("mine", MODEL.file, "abc")
+    assert told["samples"] == len(graph.samples)

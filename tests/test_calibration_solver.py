@@ -301,13 +301,13 @@ def test_one_step_and_no_edges():
     assert list(sweep([], 5)) == [5]
 
 
-def test_path_becomes_a_calibrated_schedule():
+def test_path_becomes_a_predicted_schedule():
     path = Path(8, (0, 1, 3, 4, 6, 7), (None, HOLD, None, LINEAR, None, None), (0.0, 0.2, 0.0, 0.5, 0.0, 0.0))
     sigmas = nominal_sigmas(3.0, 8)
     schedule = path.to_schedule("demo/b6", "demo", sigmas, {"file": "demo.safetensors"})
     assert schedule.rules == (HOLD, HOLD, LINEAR, LINEAR, LINEAR, LINEAR)
     assert (schedule.computed, schedule.steps, schedule.sigmas) == (path.computed, 8, sigmas)
-    assert (schedule.origin, schedule.family) == ("calibrated", "demo")
+    assert (schedule.origin, schedule.family) == ("predicted", "demo")
     assert schedule.source == {"file": "demo.safetensors", "predicted": {"worst": 0.5, "total": 0.7}}
     assert schedule.segments() == path.segments()
     assert solve([], 3, 3).to_schedule("demo/b3", "demo").rules == (HOLD, HOLD, HOLD)

@@ -71,10 +71,45 @@ def test_a_graph_of_this_version_reads_and_a_newer_one_is_refused(tmp_path):
     make_graph().save(path)
     assert np.array_equal(ErrorGraph.load(path).errors, make_graph().errors)
     content = path.read_bytes()
-    assert content.count(b'\\"schema\\": 1') == 1
-    path.write_bytes(content.replace(b'\\"schema\\": 1', b'\\"schema\\": 2'))
-    with pytest.raises(GraphError, match="schema 2, this version of ComfyUI-LeMiCa reads up to 1: update the node pack"):
+    assert content.count(b'\\"schema\\": 2') == 1
+    path.write_bytes(content.replace(b'\\"schema\\": 2', b'\\"schema\\": 3'))
+    with pytest.raises(GraphError, match="schema 3, this version of ComfyUI-LeMiCa reads up to 2: update the node pack"):
         ErrorGraph.load(path)
+
+
+def test_a_graph_of_the_first_version_reads_and_does_not_know_the_patches_of_its_model(tmp_path):
+    from dataclasses import replace
+
+    from lemica.calibration.graph import ErrorGraph
+    from safetensors import safe_open
+    from safetensors.numpy import save
+
+    path = tmp_path / "x.safetensors"
+    make_graph().save(path)
+    with safe_open(path, framework="numpy") as file:
+        about = json.loads(file.metadata()["lemica_error_graph"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    del about["model"]["patches"]
+    path.write_bytes(save(tensors, {"lemica_error_graph": json.dumps({**about, "schema": 1})}))
+    graph = ErrorGraph.load(path)
+    assert graph.model == replace(make_graph().model, patches=None)
+    assert np.array_equal(graph.errors, make_graph().errors)
+
+
+@pytest.mark.parametrize(
+    "origin, source, read",
+    [
+        ("calibrated", {"predicted": {"worst": 0.1, "total": 0.2}}, "predicted"),
+        ("calibrated", {"measured": {"mean": 0.1, "worst": 0.2}}, "calibrated"),
+        ("calibrated", {}, "calibrated"),
+        ("custom", {"predicted": {"worst": 0.1, "total": 0.2}}, "custom"),
+    ],
+)
+def test_what_the_first_version_called_calibrated_and_was_only_predicted_reads_as_predicted(origin, source, read):
+    from lemica.schedules import Schedule
+
+    data = {"schema": 1, "name": "old", **schedule(origin=origin, source=source)}
+    assert Schedule.from_json(data).origin == read
 
 
 @pytest.mark.parametrize("file", ["job.json", "sample"])
@@ -96,3 +131,37 @@ def test_a_job_of_a_newer_version_is_left_alone(tmp_path, file):
         folder.load_all()
     folder.close()
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("now", ["", "0123456789abcdef"])
+def test_a_job_of_the_first_version_goes_on_and_is_known_not_to_know_the_patches_of_its_model(tmp_path, now):
+    from lemica.calibration.job_folder import JobFolder
+
+    old = JobFolder(tmp_path / "job", {"family": "x", "file": "a"}, 2)
+    old.open()
+    old.close()
+    assert not old.unknown_patches
+    resumed = JobFolder(tmp_path / "job", {"family": "x", "file": "a", "patches": now}, 2)
+    resumed.open()
+    resumed.close()
+    assert resumed.unknown_patches
+
+
+def test_a_job_goes_on_only_with_the_patches_that_it_was_begun_with(tmp_path):
+    from lemica.calibration.job_folder import JobError, JobFolder
+
+    def job(**identity):
+        return JobFolder(tmp_path / "job", {"family": "x", **identity}, 2)
+
+    first = job(patches="abc")
+    first.open()
+    first.close()
+    again = job(patches="abc")
+    again.open()
+    again.close()
+    assert not again.unknown_patches
+    for patches in ("", "abd"):
+        with pytest.raises(JobError, match="patches"):
+            job(patches=patches).open()
+    with pytest.raises(JobError, match="file"):
+        job(patches="abc", file="other").open()

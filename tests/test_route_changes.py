@@ -39,7 +39,7 @@ def test_a_budget_is_solved_and_saved(server, user):
     (saved,) = (one for one in get(server, "library").json["schedules"] if one["name"] == "solved")
     solved = post(server, "solve", options).json
     assert saved["computed"] == solved["computed"] and saved["rules"] == solved["rules"]
-    assert saved["origin"] == "calibrated" and saved["source"]["calibration"] == "measured"
+    assert saved["origin"] == "predicted" and saved["source"]["calibration"] == "measured"
     assert saved["source"]["predicted"]["worst"] == solved["worst"]
 
 
@@ -180,10 +180,101 @@ def test_odd_names_are_refused_or_stay_in_the_folder(server, user, kind, old, na
 
 def test_a_solved_budget_is_saved_as_a_preset_that_the_node_then_plans(server, user):
     solved = {"calibration": "measured", "budget": 2, "preset": "fast", "name": "measured/fast"}
-    assert post(server, "save", solved).json == {"name": "measured/fast"}
+    assert post(server, "save", solved).json["name"] == "measured/fast"
     (saved,) = (one for one in get(server, "library").json["schedules"] if one["name"] == "measured/fast")
     assert saved["source"]["preset"] == "fast" and saved["source"]["saved"] > 0
     planned = post(server, "plan", {"family": "lemica-demo", "steps": 6, "preset": "fast"}).json
     assert planned["name"] == "measured/fast" and planned["budget"] == 2
     refused = post(server, "save", {**solved, "preset": "warp", "replace": True})
     assert refused.status == 400 and "slow, medium, fast, ultra" in refused.error
+
+
+def save_preset(server, budget: int = 2, **changed) -> dict:
+    body = {"calibration": "measured", "budget": budget, "preset": "fast", "name": "measured/fast", "replace": True}
+    return post(server, "save", {**body, **changed}).json
+
+
+def test_a_save_is_undone_to_exactly_what_was_there(server, user):
+    empty = files(user)
+    first = save_preset(server)
+    assert first["replaced"] is None
+    one = files(user)
+    second = save_preset(server, 4, scope="all steps")
+    assert second["saved"]["source"]["scope"] == "all steps" and second["replaced"] == first["saved"]
+    changes = [{"saved": one["saved"], "replaced": one["replaced"]} for one in (first, second)]
+    assert post(server, "undo", changes[1]).json == {"name": "measured/fast"}
+    assert files(user) == one
+    assert post(server, "undo", changes[0]).status == 200
+    assert {path: content for path, content in files(user).items() if path != ".lock"} == {
+        path: content for path, content in empty.items() if path != ".lock"
+    }
+
+
+def test_what_was_changed_after_a_save_is_not_undone(server, user):
+    first = save_preset(server)
+    save_preset(server, 4)
+    before = files(user)
+    answer = post(server, "undo", {"saved": first["saved"], "replaced": None})
+    assert answer.status == 409 and "nothing is undone" in answer.error
+    post(server, "delete", {"kind": "schedule", "name": "measured/fast"})
+    assert post(server, "undo", {"saved": first["saved"], "replaced": None}).status == 409
+    assert files(user).keys() == before.keys() - {path for path in before if "measured-fast" in path}
+
+
+@pytest.mark.parametrize(
+    "changed, told",
+    [
+        ({"saved": None}, "saved is missing"), ({"saved": [1]}, "give an object"), ({"saved": {"name": "x"}}, "lacks"),
+        ({"replaced": schedule(name="other")}, "give two of one name"), ({"replaced": "x"}, "give an object"),
+    ],
+)
+def test_what_is_not_a_save_cannot_be_undone(server, user, changed, told):
+    saved = save_preset(server)
+    before = files(user)
+    answer = post(server, "undo", {"saved": saved["saved"], "replaced": None, **changed})
+    assert answer.status == 400 and told in answer.error
+    assert files(user) == before
+
+
+def test_a_preset_is_saved_for_its_own_steps_unless_for_all(server, user):
+    assert save_preset(server)["saved"]["source"]["scope"] == "these steps"
+    longer = {"family": "lemica-demo", "steps": 12, "preset": "fast"}
+    assert "resampled_from" not in str(post(server, "plan", longer).json) and not planned_from_fast(server, longer)
+    post(server, "delete", {"kind": "calibration", "name": "measured"})
+    assert not planned_from_fast(server, longer)
+    calibrations(user).save("measured", make_graph())
+    save_preset(server, scope="all steps")
+    post(server, "delete", {"kind": "calibration", "name": "measured"})
+    assert planned_from_fast(server, longer)
+    assert post(server, "save", {"calibration": "x", "budget": 2, "name": "y", "scope": "mine"}).status in (400, 404)
+
+
+def planned_from_fast(server, request: dict) -> bool:
+    return post(server, "plan", request).json["name"].startswith("measured/fast@12b")
+
+
+def test_a_solved_path_comes_with_what_was_measured_of_it(server, user):
+    body = {"calibration": "measured", "budget": 3}
+    solved = post(server, "solve", body).json
+    assert solved["measured"] is None
+    source = {"calibration": "measured", "measured": {"mean": 0.087, "worst": 0.122}}
+    graph = make_graph()
+    sent = schedule(
+        computed=solved["computed"], rules=solved["rules"], origin="calibrated", sigmas=list(graph.sigmas), source=source
+    )
+    post(server, "save", {"schedule": sent, "name": "measured/6b3"})
+    assert post(server, "solve", body).json["measured"] == {"mean": 0.087, "worst": 0.122, "other": ""}
+    other = post(server, "solve", {**body, "fixed": [1, 2], "curve": True}).json
+    assert other["measured"]["other"] == "measured/6b3" and other["worst"] > solved["worst"]
+
+
+def test_a_plan_for_a_calibrations_model_says_what_a_run_of_it_would(server, user):
+    from dataclasses import replace
+
+    request = {"family": "lemica-demo", "steps": 6, "preset": "custom", "budget": 3, "calibration": "measured"}
+    graph = make_graph()
+    calibrations(user).save("lora", replace(graph, model=replace(graph.model, patches="x")))
+    planned = post(server, "plan", {**request, "calibration": "lora"}).json
+    assert (planned["origin"], planned["name"]) == ("predicted", "lora/6b3")
+    assert post(server, "plan", request).json["name"] == "measured/6b3"
+    assert post(server, "plan", {**request, "calibration": "nobody"}).status == 404

@@ -22,7 +22,9 @@ def user(server) -> Iterator[Path]:
 @pytest.mark.parametrize("kind, name, suffix", [
     ("schedule", "mine", ".json"), ("calibration", "measured", ".safetensors"), ("schedule", PACKAGED, ".json"),
 ])
-def test_what_was_exported_is_the_same_when_imported(server, user, kind, name, suffix):
+def test_what_was_exported_is_the_same_when_imported_but_for_a_mark(server, user, kind, name, suffix):
+    from lemica.calibration import ErrorGraph
+
     exported = get(server, "export", kind=kind, name=name)
     file = re.fullmatch(r'attachment; filename="([a-z0-9.-]+)"', exported.headers["Content-Disposition"])[1]
     assert file.endswith(suffix)
@@ -30,8 +32,20 @@ def test_what_was_exported_is_the_same_when_imported(server, user, kind, name, s
         assert post(server, "delete", {"kind": kind, "name": name}).status == 200
     again = upload(server, file, exported.content).json
     assert again == {"kind": kind, "name": f"{name} (2)" if name == PACKAGED else name}
-    if name != PACKAGED:
-        assert get(server, "export", kind=kind, name=name).content == exported.content
+    back = get(server, "export", kind=kind, name=again["name"]).content
+    if kind == "schedule":
+        one, other = json.loads(exported.content), json.loads(back)
+        assert other["source"].pop("imported") is True
+        if name == PACKAGED:
+            assert (one.pop("origin"), other.pop("origin")) == ("published", "imported")
+        assert other == {**one, "name": again["name"]}
+    else:
+        assert get(server, "library").json["calibrations"][0]["imported"] is True
+        (user / "one").write_bytes(exported.content)
+        (user / "other").write_bytes(back)
+        one, other = (ErrorGraph.load(user / file) for file in ("one", "other"))
+        assert np.array_equal(one.errors, other.errors) and (one.model, one.setup) == (other.model, other.setup)
+        assert {**one.source, "imported": True} == other.source
     assert upload(server, file.upper(), exported.content).json["name"] == f"{name} ({3 if name == PACKAGED else 2})"
 
 

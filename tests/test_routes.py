@@ -46,7 +46,8 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
     assert len(shown["schedules"]) > 20 and not any(one["own"] for one in shown["schedules"][1:])
     assert shown["calibrations"] == [{
         "name": "measured", "family": "lemica-demo", "steps": 6, "mode": "exact", "metric": "l1",
-        "rules": ["output hold"], "samples": 2, "longest": 6,
+        "rules": ["output hold"], "samples": 2, "longest": 6, "file": "wan_tiny.safetensors", "patches": "",
+        "imported": False,
     }]
     assert shown["jobs"] == [{"name": "half-12345678", "samples": 1, "replays": 0}]
     assert [line.partition(":")[0] for line in shown["problems"]] == ["broken.json", "broken.safetensors"]
@@ -73,7 +74,7 @@ def test_a_family_that_only_the_user_has_is_listed_and_can_be_planned(server, us
 
 def test_a_plan_is_what_the_node_would_run(server, user):
     planned = plan(server, preset="custom", budget=4).json
-    assert planned["name"] == "measured/6b4" and planned["origin"] == "calibrated" and planned["budget"] == 4
+    assert planned["name"] == "measured/6b4" and planned["origin"] == "predicted" and planned["budget"] == 4
     assert planned["note"].startswith("solved from calibration measured for 4 of 6 steps")
     assert planned["note"].endswith("; for the sigmas of measured")
     assert planned["speedup"] == pytest.approx(6 / (4 + 2 * 0.01))
@@ -139,7 +140,7 @@ def test_a_calibration_is_shown_with_its_cells_and_its_curve(server, user):
 
 def test_a_path_is_solved_with_all_its_options(server, user):
     solved = solve(server).json
-    assert set(solved) == {"computed", "rules", "errors", "worst", "total", "speedup", "budget", "steps"}
+    assert set(solved) == {"computed", "rules", "errors", "worst", "total", "speedup", "budget", "steps", "measured"}
     assert solved["budget"] == len(solved["computed"]) == len(solved["rules"]) == len(solved["errors"]) == 3
     assert solved["worst"] == max(solved["errors"]) and solved["speedup"] == pytest.approx(6 / 3.03)
     fixed = solve(server, fixed=[5], reused=[1, 2], tail=False, rule="output hold", objective="shortest").json

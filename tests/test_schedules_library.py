@@ -55,6 +55,7 @@ def test_every_list_of_every_family():
         assert schedule.computed[-1] == schedule.steps - 1
         assert len(schedule.source["commit"]) == 40
         assert schedule.source["repo"] and schedule.source["path"]
+        assert "LeMiCa authors" in schedule.source["made_by"] and "fork" in schedule.source["read_in"]
     assert lists == BUDGETS
     assert len(LISTS) == 39
 

@@ -1,5 +1,6 @@
 """Which schedule a run gets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import lemica.schedules
@@ -25,6 +26,7 @@ PACKAGED = Path(lemica.schedules.__file__).parent / "library"
 IDENTITY = ModelIdentity("SDXL", "UNetModel", {"model_channels": 320}, "mine.safetensors")
 LIBRARY = Library(PACKAGED)
 UNKNOWN = Match(None, "", IDENTITY)
+DEMO = ModelIdentity("WAN21", "WanModel", {}, "wan_tiny.safetensors")
 GRID = nominal_sigmas(5.0, 50)
 
 
@@ -39,6 +41,7 @@ def calibrated(name, steps, budget, **changes):
         "rules": (Rule("output", "linear"),) * budget,
         "origin": "calibrated",
         "sigmas": nominal_sigmas(5.0, steps),
+        "source": {"file": IDENTITY.file, "patches": "", "measured": {"mean": 0.1, "worst": 0.2}},
     }
     return Schedule(name=name, steps=steps, **{**fields, **changes})
 
@@ -194,17 +197,18 @@ def test_every_run_gets_a_schedule_of_its_own_size(key, preset, shift, steps, da
 def test_a_packaged_calibration_for_this_very_run_comes_before_a_resampled_one_of_the_users(tmp_path):
     library = Library(PACKAGED, tmp_path)
     packaged = library.get("lemica-demo/30b13")
-    library.save(calibrated("mine/20b9", 20, 9, family="lemica-demo"))
-    match = family("lemica-demo")
+    demo = {"family": "lemica-demo", "source": {"file": DEMO.file, "measured": {"mean": 0.1, "worst": 0.2}}}
+    library.save(calibrated("mine/20b9", 20, 9, **demo))
+    match = replace(family("lemica-demo"), identity=DEMO)
     assert select(library, match, packaged.sigmas, preset="medium").schedule.name == "lemica-demo/30b13"
     assert select(library, match, packaged.sigmas, budget=12).schedule.source["resampled_from"] == "mine/20b9"
-    library.save(calibrated("mine/30b13", 30, 13, family="lemica-demo", sigmas=packaged.sigmas))
+    library.save(calibrated("mine/30b13", 30, 13, **demo, sigmas=packaged.sigmas))
     assert select(library, match, packaged.sigmas, preset="medium").schedule.name == "mine/30b13"
 
 
 def saved_as(preset, name, steps=30, budget=11, when=1.0, **source):
-    given = {"preset": preset, "saved": when, **source}
-    return calibrated(name, steps, budget, family="lemica-demo", source=given)
+    given = {"file": IDENTITY.file, "preset": preset, "saved": when, "predicted": {"worst": 0.1}, **source}
+    return calibrated(name, steps, budget, family="lemica-demo", origin="predicted", source=given)
 
 
 def test_what_the_user_saved_as_a_preset_comes_first_with_its_own_budget(tmp_path):
@@ -214,7 +218,7 @@ def test_what_the_user_saved_as_a_preset_comes_first_with_its_own_budget(tmp_pat
     library.save(calibrated("mine/30b10", 30, 10, family="lemica-demo"))
     match = family("lemica-demo")
     selection = select(library, match, grid, preset="fast")
-    assert selection.schedule.name == "mine/fast" and selection.note.startswith("saved as fast: mine/fast, calibrated")
+    assert selection.schedule.name == "mine/fast" and selection.note.startswith("saved as fast: mine/fast, predicted")
     assert select(library, match, grid, preset="slow").schedule.name != "mine/fast"
     assert select(library, match, grid, budget=10).schedule.name == "mine/30b10"
     assert select(library, match, nominal_sigmas(5.0, 60), preset="fast").schedule.budget == 22

@@ -101,7 +101,7 @@ export const indexOf = (curve, budget) =>
 
 /** @param {CurvePoint} point */
 export const describePoint = (point) =>
-  `${point.budget} steps: worst error ${number(point.worst)}, ` +
+  `${point.budget} steps: predicted worst error ${number(point.worst)}, ` +
   `${point.speedup.toFixed(2)}× faster`
 
 /**
@@ -241,7 +241,7 @@ function frameOf(layout) {
       make('text', { x: at, y: bottom + 12, 'text-anchor': 'middle' }, label)
     ),
     make('circle', { class: 'lemica-error-dot', cx: left + 3, cy: 9, r: 3 }),
-    make('text', { x: left + 10, y: 12 }, 'worst error of a segment'),
+    make('text', { x: left + 10, y: 12 }, 'predicted worst error of a segment'),
     make('rect', { class: 'lemica-speed-dot', x: right - 58, y: 6, width: 6, height: 6 }),
     make('text', { x: right, y: 12, 'text-anchor': 'end' }, 'speed-up'),
     make(

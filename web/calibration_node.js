@@ -18,7 +18,9 @@ export const service = {
   /** @param {object} body */
   solve: (body) => server.post('solve', body),
   /** @param {object} body */
-  save: (body) => server.post('save', body)
+  save: (body) => server.post('save', body),
+  /** @param {object} body */
+  undo: (body) => server.post('undo', body)
 }
 
 /** Tell the other views that there is another schedule. */

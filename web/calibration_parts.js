@@ -15,17 +15,37 @@ export function part(parent, name = '') {
   return element
 }
 
+/**
+ * What is told of a path: a name, a value, and what to say more of it.
+ * @param {import('./solved_path.js').SolvedPath} path
+ * @returns {[string, string, string?][]}
+ */
+export function figuresOf({ speedup, worst, total, measured, computed }) {
+  return [
+    ['speed-up', `${speedup.toFixed(2)}×`],
+    [
+      'predicted', `worst ${number(worst)}, in all ${number(total)}`,
+      'The errors of its single segments, from the error graph'
+    ],
+    ...(measured ? [measuredFigure(measured)] : []),
+    ['computed', computed.join(' ')]
+  ]
+}
+
+/** @returns {[string, string, string]} */
+function measuredFigure({ mean, worst, other }) {
+  const value = `mean ${number(mean)}, worst ${number(worst)}`
+  return other
+    ? ['measured on another path', value, `${other} has as many computed steps, and was run as a whole`]
+    : ['measured', value, 'The errors of whole runs by this path, over the samples']
+}
+
 /** @param {import('./solved_path.js').SolvedPath} path */
 export function figures(path) {
-  const entries = [
-    ['speed-up', `${path.speedup.toFixed(2)}×`],
-    ['worst error', number(path.worst)],
-    ['in all', number(path.total)],
-    ['computed', path.computed.join(' ')]
-  ]
-  return entries.map(([name, value]) => {
+  return figuresOf(path).map(([name, value, more = '']) => {
     const figure = document.createElement('span')
     figure.className = 'lemica-figure'
+    figure.title = more
     const term = document.createElement('span')
     term.textContent = name
     const number = document.createElement('b')

@@ -7,7 +7,9 @@ import { createProgress, figures, part } from './calibration_parts.js'
 import { isActive, measuredCells } from './calibration_state.js'
 import { createHeatMap } from './heat_map.js'
 import { newest } from './newest.js'
-import { DEFAULTS, PRESETS, isDefault, presetName, savedPresets } from './presets.js'
+import {
+  DEFAULTS, PRESETS, foretold, isDefault, presetName, savedPresets, savedWords
+} from './presets.js'
 
 /** @typedef {import('./presets.js').Options} Options */
 
@@ -37,7 +39,12 @@ export function createCalibrationView(element, given) {
   const numbers = part(controls, 'lemica-numbers')
   const saves = part(controls, 'lemica-saves')
   const message = part(controls, 'lemica-message')
-  message.setAttribute('role', 'status')
+  const words = document.createElement('span')
+  words.setAttribute('role', 'status')
+  const undo = document.createElement('button')
+  undo.type = 'button'
+  undo.className = 'lemica-button lemica-undo'
+  message.append(words, undo)
   controls.prepend(label)
   const buttons = PRESETS.map((preset) => {
     const button = document.createElement('button')
@@ -45,11 +52,18 @@ export function createCalibrationView(element, given) {
     button.className = 'lemica-button'
     button.dataset.preset = preset
     button.addEventListener('click', () => save(preset))
+    for (const event of ['pointerenter', 'focus']) button.addEventListener(event, () => foretell(preset))
+    for (const event of ['pointerleave', 'blur']) button.addEventListener(event, () => forgetForetold())
     return button
   })
   const savesCaption = document.createElement('span')
   savesCaption.textContent = 'Save as'
-  saves.append(savesCaption, ...buttons)
+  const scope = document.createElement('label')
+  const all = document.createElement('input')
+  all.type = 'checkbox'
+  all.className = 'lemica-all-steps'
+  scope.append(all, 'for all step counts')
+  saves.append(savesCaption, ...buttons, scope)
 
   /** @type {any} what GET /lemica/calibration gave */
   let calibration = null
@@ -60,6 +74,8 @@ export function createCalibrationView(element, given) {
   let options = DEFAULTS
   /** @type {Record<string, { budget: number, name: string }>} */
   let saved = {}
+  /** @type {{ preset: string, saved: any, replaced: any } | null} the last save */
+  let last = null
   /** @type {import('./calibration_state.js').CalibrationState | null} */
   let running = null
 
@@ -69,7 +85,7 @@ export function createCalibrationView(element, given) {
     if (!known) {
       solving.forget()
       showPath(null)
-      message.textContent =
+      words.textContent =
         `This calibration has not measured ${options.rule}: choose ${calibration.rules.join(' or ')}.`
     }
     return known
@@ -81,13 +97,44 @@ export function createCalibrationView(element, given) {
     (solved) => {
       if (solved.curve) showCurve(solved.curve, solved.budget)
       showPath(solved)
-      message.textContent = ''
+      words.textContent = ''
     },
     (error) => {
       showPath(null)
-      message.textContent = error.message
+      words.textContent = error.message
     }
   )
+
+  const wantedOf = (/** @type {string} */ preset) => ({
+    preset, budget: points[chosen].budget, steps: calibration.steps, all: all.checked
+  })
+
+  /** Says what a click would change. */
+  const foretelling = newest(
+    (/** @type {string} */ preset) =>
+      given.service.plan({
+        calibration: calibration.name, family: calibration.family, steps: calibration.steps,
+        sigmas: calibration.sigmas, preset
+      }).then((/** @type {any} */ now) => foretold(wantedOf(preset), now)),
+    (told) => {
+      words.textContent = told
+      words.dataset.foretold = 'true'
+    },
+    (error) => {
+      words.textContent = error.message
+    }
+  )
+
+  function foretell(/** @type {string} */ preset) {
+    if (calibration && points.length) foretelling.request(preset)
+  }
+
+  function forgetForetold() {
+    foretelling.forget()
+    if (!words.dataset.foretold) return
+    delete words.dataset.foretold
+    words.textContent = ''
+  }
 
   slider.addEventListener('input', () => choose(Number(slider.value), true))
   // Not for the canvas below, which has keys and a wheel of its own.
@@ -130,30 +177,54 @@ export function createCalibrationView(element, given) {
       const known = saved[preset]
       button.textContent = known ? `${preset} · ${known.budget}` : preset
       button.classList.toggle('lemica-saved', known !== undefined)
-      const now = points[chosen]?.budget
-      button.title = known
-        ? `${preset} computes ${known.budget} steps, saved as ${known.name}; save ${now} instead`
-        : `The LeMiCa node then computes ${now} steps for preset ${preset}, with this model`
     }
+  }
+
+  function setLast(/** @type {typeof last} */ next) {
+    last = next
+    undo.classList.toggle('lemica-hidden', next === null)
+    undo.textContent = next ? `Undo saving ${next.preset}` : ''
   }
 
   async function save(/** @type {string} */ preset) {
     if (!calibration || !points.length) return
-    const { budget } = points[chosen]
+    const wanted = wantedOf(preset)
     const name = presetName(calibration.name, preset)
+    foretelling.forget()
+    delete words.dataset.foretold
     try {
-      await given.service.save({
-        calibration: calibration.name, budget, ...options, preset, name, replace: true
+      const done = await given.service.save({
+        calibration: calibration.name, budget: wanted.budget, ...options, preset, name, replace: true,
+        scope: wanted.all ? 'all steps' : 'these steps'
       })
-      saved = { ...saved, [preset]: { budget, name } }
+      saved = { ...saved, [preset]: { budget: wanted.budget, name } }
       labelSaves()
-      message.textContent =
-        `Saved: for this model, preset ${preset} now computes ${budget} of ${calibration.steps} steps.`
+      setLast({ preset, saved: done.saved, replaced: done.replaced })
+      words.textContent = savedWords(wanted)
       given.onSaved?.()
     } catch (error) {
-      message.textContent = /** @type {Error} */ (error).message
+      words.textContent = /** @type {Error} */ (error).message
     }
   }
+
+  undo.addEventListener('click', async () => {
+    if (!last) return
+    const [undone, of] = [last, calibration]
+    const { preset, ...change } = undone
+    setLast(null)
+    try {
+      await given.service.undo(change)
+      const library = await given.service.library()
+      given.onSaved?.()
+      if (calibration !== of) return
+      saved = savedPresets(library, of)
+      labelSaves()
+      words.textContent = `Undone: preset ${preset} is what it was.`
+    } catch (error) {
+      setLast(undone)
+      words.textContent = /** @type {Error} */ (error).message
+    }
+  })
 
   let asked = 0
   let hints = ['', '']
@@ -162,7 +233,7 @@ export function createCalibrationView(element, given) {
     element,
     /** How much height is needed, in CSS pixels. */
     minHeight() {
-      if (calibration) return hints[1] ? 542 : 520
+      if (calibration) return hints[1] ? 562 : 540
       if (running && measuredCells(running).length) return 330
       return 64
     },
@@ -202,7 +273,8 @@ export function createCalibrationView(element, given) {
         map.setData(found)
         showPath(null)
         const budget = budgetOf(found)
-        message.textContent = ''
+        words.textContent = ''
+        setLast(null)
         showCurve(found.curve, budget)
         if (isDefault(options)) choose(chosen)
         else if (measures()) solving.request({ budget, curve: true })
@@ -277,6 +349,7 @@ export function createCalibrationView(element, given) {
     }
   }
 
+  setLast(null)
   map.setData(null)
   curve.setCurve([], 0, {})
   progress.show(null)

@@ -19,7 +19,7 @@
 /** Stands for the family of what is not finished: the disk does not tell it. */
 export const UNFINISHED = 'unfinished'
 export const PRESETS = ['slow', 'medium', 'fast', 'ultra']
-const PLAIN_ORIGINS = ['calibrated', 'custom']
+const PLAIN_ORIGINS = ['calibrated', 'custom', 'imported']
 
 /** The key of an entry. */
 export const keyOf = (kind, name) => `${kind}:${name}`
@@ -36,21 +36,24 @@ const slugOf = (name) =>
 const withoutDigest = (folder) => folder.replace(/-[0-9a-f]{8}$/, '')
 
 function scheduleEntry(schedule) {
-  const { name, family, own, origin, steps, budget } = schedule
+  const { name, family, own, origin, steps, budget, source } = schedule
   const from = own ? 'yours' : origin === 'published' ? 'published' : 'packaged'
   const said = own && PLAIN_ORIGINS.includes(origin)
   const more = said || origin === 'calibrated' || origin === from ? [] : [origin]
   return {
     kind: 'schedule', key: keyOf('schedule', name), name, family, own, steps,
-    badges: [from, ...more], measure: `${budget} of ${steps}`, data: schedule
+    badges: [from, ...importedBadge(source.imported), ...more], measure: `${budget} of ${steps}`, data: schedule
   }
 }
 
+/** Where a file says that it comes from is its own word. */
+const importedBadge = (imported) => (imported ? ['imported'] : [])
+
 function calibrationEntry(calibration) {
-  const { name, family, steps } = calibration
+  const { name, family, steps, imported } = calibration
   return {
     kind: 'calibration', key: keyOf('calibration', name), name, family, own: true, steps,
-    badges: ['yours'], measure: `${steps} steps`, data: calibration
+    badges: ['yours', ...importedBadge(imported)], measure: `${steps} steps`, data: calibration
   }
 }
 

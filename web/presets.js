@@ -30,10 +30,32 @@ export function presetName(calibration, preset) {
 }
 
 /**
- * What is saved as a preset, by preset: the newest schedule of each that was made of this calibration's family.
+ * What saving as a preset changes, before it is done.
+ * @param {{ preset: string, budget: number, steps: number, all: boolean }} wanted
+ * @param {{ name: string, budget: number, steps: number, origin: string }} now what the preset gives now
+ */
+export function foretold({ preset, budget, steps, all }, now) {
+  const instead =
+    `${preset}: ${budget} of ${steps} instead of ${now.name} (${now.budget} of ${now.steps}, ${now.origin})`
+  return all
+    ? `${instead}; other step counts are resampled from this, where nothing was made for them.`
+    : `${instead}, for these steps only.`
+}
+
+/** The same once it is done. */
+export const savedWords = ({ preset, budget, steps, all }) =>
+  `Saved: with this model, preset ${preset} now computes ${budget} of ${steps} steps` +
+  (all ? '; other step counts are resampled from this, where nothing was made for them.' : ', at these steps only.')
+
+/** Of another model than the calibration's: another file, or other LoRAs. */
+const foreign = (source, { file, patches }) =>
+  (source.file ?? null) !== (file ?? null) || (source.patches ?? '') !== (patches ?? '')
+
+/**
+ * What is saved as a preset, by preset: the newest schedule of each that was made of this calibration's model.
  * @param {{ schedules: { name: string, family: string, own: boolean, steps: number, budget: number,
  *   source: Record<string, any> }[] }} library
- * @param {{ family: string, steps: number }} calibration
+ * @param {{ family: string, steps: number, file?: string | null, patches?: string | null }} calibration
  * @returns {Record<string, { budget: number, name: string }>}
  */
 export function savedPresets(library, calibration) {
@@ -43,7 +65,8 @@ export function savedPresets(library, calibration) {
     .filter(
       (schedule) =>
         schedule.own && schedule.family === calibration.family &&
-        schedule.steps === calibration.steps && PRESETS.includes(schedule.source.preset)
+        schedule.steps === calibration.steps && PRESETS.includes(schedule.source.preset) &&
+        !foreign(schedule.source, calibration)
     )
     .sort((one, other) => (one.source.saved ?? 0) - (other.source.saved ?? 0))
   for (const { source, budget, name } of own) saved[source.preset] = { budget, name }

@@ -16,6 +16,8 @@ import { number } from './heat_scale.js'
  * @property {number} worst
  * @property {number} total
  * @property {number} speedup
+ * @property {{ mean: number, worst: number, other: string } | null} [measured] of this path as a whole, or of another
+ *   one of its budget
  */
 
 /**

@@ -34,5 +34,5 @@ test('one budget alone, without an error, is drawn too', () => {
 })
 
 test('a point in words', () => {
-  assert.equal(describePoint(CURVE[0]), '2 steps: worst error 0.5, 4.00× faster')
+  assert.equal(describePoint(CURVE[0]), '2 steps: predicted worst error 0.5, 4.00× faster')
 })

@@ -43,6 +43,19 @@ test('an entry tells where it comes from and whether it is the user\'s', () => {
   )
 })
 
+test('what was imported says so, and has not the badge of the authors', () => {
+  const badges = (changed, one = calibration('theirs', changed)) =>
+    entriesOf({ ...library, calibrations: [one], schedules: [] })[0].badges
+  assert.deepEqual(badges({ imported: true }), ['yours', 'imported'])
+  const schedules = ['imported', 'predicted', 'calibrated'].map((origin) =>
+    entriesOf({
+      ...library, calibrations: [],
+      schedules: [schedule('one', { own: true, origin, source: { imported: true } })]
+    })[0].badges.join()
+  )
+  assert.deepEqual(schedules, ['yours,imported', 'yours,imported,predicted', 'yours,imported'])
+})
+
 test('every entry has a key of its own, and a schedule another than a calibration of its name', () => {
   const twins = entriesOf({ ...library, calibrations: [calibration('by hand')] })
   assert.equal(new Set(twins.map(({ key }) => key)).size, twins.length)

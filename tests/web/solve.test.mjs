@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { isDefault, presetName, savedPresets } from '../../web/presets.js'
+import { figuresOf } from '../../web/calibration_parts.js'
+import { foretold, isDefault, presetName, savedPresets, savedWords } from '../../web/presets.js'
 import { newest } from '../../web/newest.js'
 import { budgetOf, optionsOf } from '../../web/solve_settings.js'
 
@@ -83,6 +84,43 @@ test('the newest schedule that was saved as a preset, of the same family and ste
   assert.deepEqual(savedPresets(library, { family: 'wan', steps: 20 }), {
     fast: { budget: 8, name: 'new' }
   })
+})
+
+test('a schedule of another file or with other LoRAs is not what the preset of this model gives', () => {
+  const saved = (name, source) => ({
+    name, family: 'wan', own: true, steps: 20, budget: 7, source: { preset: 'fast', saved: 1, ...source }
+  })
+  const presets = (calibration, ...schedules) =>
+    savedPresets({ schedules }, { family: 'wan', steps: 20, file: 'a', patches: '', ...calibration }).fast?.name
+  assert.equal(presets({}, saved('before patches were known', { file: 'a' })), 'before patches were known')
+  assert.equal(presets({}, saved('other', { file: 'b', patches: '' })), undefined)
+  assert.equal(presets({}, saved('lora', { file: 'a', patches: 'x' })), undefined)
+  assert.equal(presets({ patches: 'x' }, saved('lora', { file: 'a', patches: 'x' })), 'lora')
+  assert.equal(presets({ file: null }, saved('none', {})), 'none')
+})
+
+test('what saving changes is said before, and what it changed after', () => {
+  const now = { name: 'lemica-demo/30b10', budget: 10, steps: 30, origin: 'calibrated' }
+  const wanted = { preset: 'fast', budget: 9, steps: 30, all: false }
+  assert.equal(
+    foretold(wanted, now),
+    'fast: 9 of 30 instead of lemica-demo/30b10 (10 of 30, calibrated), for these steps only.'
+  )
+  assert.match(foretold({ ...wanted, all: true }, now), /calibrated\); other step counts are resampled from this/)
+  assert.match(savedWords(wanted), /^Saved: .* preset fast now computes 9 of 30 steps, at these steps only\.$/)
+  assert.match(savedWords({ ...wanted, all: true }), /other step counts are resampled/)
+})
+
+test('predicted and measured figures stand under their names', () => {
+  const path = { speedup: 3, worst: 0.048, total: 0.3, computed: [0, 4], measured: null }
+  assert.deepEqual(figuresOf(path).map(([name, value]) => `${name} ${value}`), [
+    'speed-up 3.00×', 'predicted worst 0.048, in all 0.3', 'computed 0 4'
+  ])
+  const measured = { mean: 0.087, worst: 0.122, other: '' }
+  assert.deepEqual(figuresOf({ ...path, measured })[2].slice(0, 2), ['measured', 'mean 0.087, worst 0.122'])
+  const [name, , more] = figuresOf({ ...path, measured: { ...measured, other: 'mine/8b4' } })[2]
+  assert.equal(name, 'measured on another path')
+  assert.match(more, /^mine\/8b4 has as many/)
 })
 
 test('the name of a preset is never too long for a schedule', () => {
