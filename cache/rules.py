@@ -1,16 +1,14 @@
-"""Reuse rules: what a reused step returns, from what earlier computed steps gave.
-
-Pure tensor functions. With ``d = (x - denoised) / sigma``, which is dx/dsigma for eps, v and flow models alike,
-one rule serves every parametrisation. The zero-order rule is the reuse of LeMiCa (arXiv 2511.00090, section 3.1);
-a slope factor of 1 is the line through the last two computed steps, 0.5 the damped slope that MeanCache
-(arXiv 2601.19961) argues for, since the reused value stands for the mean over its segment.
-"""
+"""What a slot keeps of its computed steps, and the value of a reused step from it. Pure tensor functions."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+
+from ..schedules import Rule
 
 
 def derivative(x: torch.Tensor, denoised: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -23,31 +21,68 @@ def denoised_from(x: torch.Tensor, d: torch.Tensor, sigma: float) -> torch.Tenso
     return torch.sub(x, d, alpha=sigma)
 
 
-class History:
-    """The values that a slot held at its last one or two computed steps, newest last."""
+class Kept(NamedTuple):
+    """What a slot held at a computed step."""
 
-    __slots__ = ("_samples",)
+    step: int
+    sigma: float
+    value: torch.Tensor
+
+
+class Reuse(NamedTuple):
+    """How a reused step gets its value: the rule, and of a fitted segment its weights and the steps they belong to.
+
+    Both begin with the newest computed step.
+    """
+
+    rule: Rule
+    weights: tuple[float, ...] = ()
+    steps: tuple[int, ...] = ()
+
+
+class History:
+    """The values that a slot held at its last computed steps, newest first."""
+
+    __slots__ = ("_blend", "_kept")
 
     def __init__(self, depth: int) -> None:
-        self._samples: deque[tuple[float, torch.Tensor]] = deque(maxlen=depth)
+        self._kept: deque[Kept] = deque(maxlen=depth)
+        self._blend: torch.Tensor | None = None
 
-    def put(self, sigma: float, value: torch.Tensor) -> None:
-        """Keep ``value`` as what was computed at ``sigma``; the oldest value beyond the depth is dropped."""
-        self._samples.append((sigma, value))
+    def put(self, step: int, sigma: float, value: torch.Tensor) -> None:
+        """Keep ``value`` as what was computed at a step; the oldest value beyond the depth is dropped."""
+        self._kept.appendleft(Kept(step, sigma, value))
+        self._blend = None
 
-    def fits(self, like: torch.Tensor) -> bool:
+    def holds(self, like: torch.Tensor) -> bool:
         """Whether there is a value in the shape and dtype of ``like``."""
-        return bool(self._samples) and all(v.shape == like.shape and v.dtype == like.dtype for _, v in self._samples)
+        return bool(self._kept) and all(k.value.shape == like.shape and k.value.dtype == like.dtype for k in self._kept)
 
-    def at(self, sigma: float, slope: float, device: torch.device) -> torch.Tensor:
-        """The value predicted for ``sigma``: the newest one plus ``slope`` times the secant of the newest two.
+    def fits(self, like: torch.Tensor, reuse: Reuse) -> bool:
+        """Whether there is all that ``reuse`` takes, in the shape and dtype of ``like``."""
+        steps = tuple(kept.step for kept in self._kept)[: len(reuse.steps)]
+        return self.holds(like) and (self._blend is not None or reuse.steps == steps)
 
-        With one computed step so far, or two at one sigma, it is the newest value as it is.
+    def at(self, sigma: float, reuse: Reuse, device: torch.device) -> torch.Tensor:
+        """The value for a step at ``sigma``.
+
+        A fitted one stays the same through its segment, so it is made once; the oldest value that went into it is let go
+        of, since no later segment looks back as far.
         """
-        newest_sigma, newest = self._samples[-1]
-        newest = newest.to(device)
-        if slope == 0.0 or len(self._samples) < 2 or self._samples[0][0] == newest_sigma:
-            return newest
-        before_sigma, before = self._samples[0]
-        weight = 1.0 + slope * (sigma - newest_sigma) / (newest_sigma - before_sigma)
-        return torch.lerp(before.to(device), newest, weight)
+        if not reuse.weights:
+            return _blended(self._kept, reuse.rule.weights(sigma, [kept.sigma for kept in self._kept]), device)
+        if self._blend is None:
+            self._blend = _blended(self._kept, reuse.weights, device)
+            if len(self._kept) == self._kept.maxlen > 1:
+                self._kept.pop()
+        return self._blend
+
+
+def _blended(kept: Sequence[Kept], weights: Sequence[float], device: torch.device) -> torch.Tensor:
+    """The weighted sum of the newest values."""
+    if weights == (1.0,):
+        return kept[0].value.to(device)
+    total = kept[0].value.to(device) * weights[0]
+    for weight, older in zip(weights[1:], list(kept)[1 : len(weights)], strict=True):
+        total.add_(older.value.to(device), alpha=weight)
+    return total

@@ -14,9 +14,9 @@ from .names import Names
 from .placement import Placement
 from .plan import Call
 from .report import RunReport
-from .rules import History, denoised_from, derivative
+from .rules import History, Reuse, denoised_from, derivative
 from .slots import Slots
-from .steps import Action, actions_of, kept_steps, on_output, rules_by_step
+from .steps import Action, actions_of, depth_of, kept_steps, on_output, reuses_by_step
 from .trajectory import Trajectory
 
 Conds = Sequence[Sequence[dict] | None]
@@ -79,8 +79,8 @@ class SamplingRun:
         self._ran: list[bool] = []
         self._computed_steps: set[int] = set()
         self._last_step = -1
-        self._sloped = any(rule.slope for rule in schedule.rules)
-        self._slots = Slots(2 if self._sloped else 1, placement)
+        self._depth = depth_of(schedule)
+        self._slots = Slots(self._depth, placement)
         self._names = Names()
         self._conds: Conds = ()
         self._variant: Hashable = None
@@ -91,7 +91,7 @@ class SamplingRun:
 
     def _follow(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self._rules = rules_by_step(schedule)
+        self._reuses = reuses_by_step(schedule)
         self._kept = kept_steps(schedule)
 
     # Which call is this?
@@ -125,7 +125,7 @@ class SamplingRun:
             self._computed_steps.update(range(self._last_step + 1, self.schedule.steps))
             return
         if call.step > self._last_step and self._starts[call.step] == call.step > 0:
-            self._slots.forget(before=self._starts[call.step - 1] if self._sloped else call.step)
+            self._slots.forget(before=self._starts[call.step - 1] if self._depth > 1 else call.step)
         self._last_step = call.step
         if call.sigma > 0.0:
             self.call, self.action = call, self.actions[call.step]
@@ -147,7 +147,11 @@ class SamplingRun:
     @property
     def rule(self) -> Rule:
         """The rule of the step that the present call belongs to."""
-        return self._rules[self.call.step]
+        return self._reuse.rule
+
+    @property
+    def _reuse(self) -> Reuse:
+        return self._reuses[self.call.step]
 
     def _keeps(self, target: str) -> bool:
         return self.call.step in self._kept[target] or (
@@ -212,12 +216,12 @@ class SamplingRun:
         if self._is_void(self._slot):
             return None
         histories = [self._find(("output", self._slot, i)) if evaluated else None for i, evaluated in enumerate(active)]
-        if any(evaluated and (h is None or not h.fits(x)) for h, evaluated in zip(histories, active)):
+        if any(evaluated and (h is None or not h.fits(x, self._reuse)) for h, evaluated in zip(histories, active)):
             self.missing()
             return None
-        sigma, slope = self.call.sigma, self.rule.slope
+        sigma, reuse = self.call.sigma, self._reuse
         return [
-            torch.zeros_like(x) if h is None else denoised_from(x, h.at(sigma, slope, x.device), sigma)
+            torch.zeros_like(x) if h is None else denoised_from(x, h.at(sigma, reuse, x.device), sigma)
             for h in histories
         ]
 
@@ -279,7 +283,7 @@ class SamplingRun:
     def residual(self, name: Hashable, latent_shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
         """The predicted residual of the block stack for one chunk, [B, tokens, width]."""
         history = self._find(self._residual_key(name, latent_shape))
-        return history.at(self.call.sigma, self.rule.slope, device)
+        return history.at(self.call.sigma, self._reuse, device)
 
     def keep_residual(self, name: Hashable, latent_shape: tuple[int, ...], residual: torch.Tensor) -> None:
         """Keep the block stack's residual of one chunk, [B, tokens, width], at a latent of ``latent_shape``."""

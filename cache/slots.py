@@ -26,9 +26,9 @@ class Slots:
     def put(self, key: Hashable, step: int, sigma: float, value: torch.Tensor) -> None:
         """Keep ``value`` as what ``step`` gave at ``sigma``; older values of another shape or dtype are dropped."""
         _, history = self._histories.get(key, (step, None))
-        if history is None or not history.fits(value):
+        if history is None or not history.holds(value):
             history = History(self._depth)
-        history.put(sigma, self._placement.put(value))
+        history.put(step, sigma, self._placement.put(value))
         self._histories[key] = step, history
 
     def find(self, key: Hashable, since: int) -> History | None:

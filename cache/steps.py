@@ -6,6 +6,7 @@ from dataclasses import replace
 from enum import Enum
 
 from ..schedules import Rule, Schedule
+from .rules import Reuse
 
 
 class Action(Enum):
@@ -30,22 +31,30 @@ def segment_actions(steps: int, start: int, end: int) -> tuple[Action, ...]:
     )
 
 
-def rules_by_step(schedule: Schedule) -> tuple[Rule, ...]:
-    """The rule of the segment that each step lies in."""
-    return tuple(
-        rule for (i, j), rule in zip(schedule.segments(), schedule.rules, strict=True) for _ in range(i, j)
-    )
+def reuses_by_step(schedule: Schedule) -> tuple[Reuse, ...]:
+    """How the segment that each step lies in is reused."""
+    found: list[Reuse] = []
+    for place, (start, end) in enumerate(schedule.segments()):
+        weights = schedule.weights[place] if schedule.weights else ()
+        past = schedule.computed[place::-1][: len(weights)]
+        found += [Reuse(schedule.rules[place], weights, past)] * (end - start)
+    return tuple(found)
 
 
 def kept_steps(schedule: Schedule) -> dict[str, frozenset[int]]:
     """The computed steps whose values a later step needs, by the target of its rule."""
     kept: dict[str, set[int]] = {"output": set(), "residual": set()}
-    for position, ((i, j), rule) in enumerate(zip(schedule.segments(), schedule.rules, strict=True)):
-        if j - i > 1:
-            kept[rule.target].add(i)
-            if rule.slope and position:
-                kept[rule.target].add(schedule.computed[position - 1])
+    for place, ((start, end), rule) in enumerate(zip(schedule.segments(), schedule.rules, strict=True)):
+        if end - start > 1:
+            past = len(schedule.weights[place]) if rule.fitted else rule.past
+            kept[rule.target].update(schedule.computed[place::-1][:past])
     return {target: frozenset(steps) for target, steps in kept.items()}
+
+
+def depth_of(schedule: Schedule) -> int:
+    """How many values a slot keeps at most."""
+    longest = max(map(len, schedule.weights), default=0)
+    return max([longest, *(rule.past for rule in schedule.rules if not rule.fitted)])
 
 
 def on_output(schedule: Schedule) -> Schedule:

@@ -5,16 +5,8 @@ from .grid import same_grid
 from .match import ANY_MODEL, PRESETS, Family, Match, ModelIdentity, find_family
 from .prior import derive, estimate
 from .resample import resample
-from .schedule import (
-    ORIGINS,
-    SLOPES,
-    TARGETS,
-    GridError,
-    Rule,
-    Schedule,
-    ScheduleError,
-    nominal_sigmas,
-)
+from .rules import FIXED, OUTPUT_FITTED, RULES, Rule
+from .schedule import ORIGINS, GridError, Schedule, ScheduleError, nominal_sigmas
 from .select import Selection, preset_budget, select
 from .store import Library, dump_json, load_schedule_file
 
@@ -22,8 +14,9 @@ __all__ = [
     "ANY_MODEL",
     "ORIGINS",
     "PRESETS",
-    "SLOPES",
-    "TARGETS",
+    "FIXED",
+    "OUTPUT_FITTED",
+    "RULES",
     "Family",
     "GridError",
     "Library",

@@ -13,13 +13,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-SCHEMA = 1
+from .checks import GridError, ScheduleError, shown
+from .rules import OUTPUT_FITTED, Rule, check_weights
+
+SCHEMA = 2
+"""1 has no weights, and is what is written where there are none, so that older versions read it."""
 MAX_STEPS = 10_000
 MAX_NAME = 120
 MAX_DEPTH = 40
 """Of provenance: objects and lists in each other."""
-TARGETS = ("output", "residual")
-SLOPES = {"hold": 0.0, "half": 0.5, "linear": 1.0}
 ORIGINS = ("calibrated", "predicted", "borrowed", "published", "resampled", "estimated", "imported", "custom")
 """Measured on the model of ``source`` as a whole; solved from the errors of segments there; either of them, on another
 model; a list of the LeMiCa authors; one of these, fitted to a run; spread as published lists are; from a file that
@@ -28,56 +30,7 @@ says where it comes from; chosen by the user."""
 FIGURES = ("measured", "predicted")
 """What ``source`` may tell of a schedule, as long as its steps, rules, sigmas and model are those that it tells of."""
 
-_FIELDS = ("schema", "name", "family", "steps", "computed", "rules", "origin", "sigmas", "source")
-
-
-class ScheduleError(ValueError):
-    """A schedule, or a file that should hold one, is not valid."""
-
-
-class GridError(ScheduleError):
-    """A sigma grid cannot carry a schedule: it is too short, not finite, or not strictly decreasing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How a reused step gets its value.
-
-    ``target``: what is carried over, the model's output (dx/dsigma) or the residual of its block stack.
-    ``order``: how far the line through the last two computed steps is followed, in sigma: not at all (hold),
-    half of its slope, or all of it (linear).
-    """
-
-    target: str
-    order: str
-
-    def __post_init__(self) -> None:
-        if self.target not in TARGETS or self.order not in SLOPES:
-            raise ScheduleError(
-                f"Rule {shown(self.target)} {shown(self.order)} is unknown: choose one of {', '.join(TARGETS)} "
-                f"followed by one of {', '.join(SLOPES)}, like 'output linear'."
-            )
-
-    @property
-    def slope(self) -> float:
-        """The factor on the slope: 0, 0.5 or 1."""
-        return SLOPES[self.order]
-
-    @classmethod
-    def parse(cls, text: str) -> Rule:
-        """The rule that a text like ``output linear`` names; ``str(rule)`` gives the text back."""
-        if isinstance(text, str) and text in _RULES:
-            return _RULES[text]
-        words = text.split() if isinstance(text, str) else ()
-        if len(words) != 2:
-            raise ScheduleError(f"Rule {shown(text)} is not two words: write target and order, like 'residual hold'.")
-        return cls(*words)
-
-    def __str__(self) -> str:
-        return f"{self.target} {self.order}"
-
-
-_RULES = {str(rule): rule for rule in (Rule(target, order) for target in TARGETS for order in SLOPES)}
+_FIELDS = ("schema", "name", "family", "steps", "computed", "rules", "origin", "sigmas", "source", "weights")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +38,9 @@ class Schedule:
     """One schedule, valid by construction; a wrong field raises ScheduleError.
 
     ``sigmas`` are the N+1 sigmas it was made for, or None when its source names none. ``rules`` holds one rule per
-    computed step: the rule of the segment that this step opens. ``source`` is provenance in plain JSON values; it is
-    copied, and not to be changed afterwards.
+    computed step: the rule of the segment that this step opens. ``weights`` holds the weights of the segments whose rule
+    is fitted, one tuple per computed step, the newest computed step first; () stands for none at all. ``source`` is
+    provenance in plain JSON values; it is copied, and not to be changed afterwards.
     """
 
     name: str
@@ -97,6 +51,7 @@ class Schedule:
     origin: str
     sigmas: tuple[float, ...] | None = None
     source: Mapping[str, object] = field(default_factory=dict, hash=False)
+    weights: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
@@ -114,6 +69,9 @@ class Schedule:
             raise ScheduleError(f"origin is {shown(self.origin)}: choose one of {', '.join(ORIGINS)}.")
         object.__setattr__(self, "computed", tuple(self.computed))
         object.__setattr__(self, "rules", tuple(self.rules))
+        if self.weights or OUTPUT_FITTED in self.rules:
+            lengths = [end - start for start, end in self.segments()]
+            object.__setattr__(self, "weights", check_weights(self.weights, self.rules, lengths))
         if self.sigmas is not None:
             sigmas = check_sigmas(self.sigmas)
             if len(sigmas) != self.steps + 1:
@@ -135,12 +93,21 @@ class Schedule:
         if tuple(rules) == self.rules:
             return self
         origin = self.origin if self.origin in ("resampled", "estimated") else "custom"
-        return replace(self, rules=tuple(rules), origin=origin, source=without_figures(self.source))
+        weights = tuple(own if rule.fitted else () for own, rule in zip(self.weights, rules, strict=False))
+        weights = weights if any(weights) else ()
+        return replace(self, rules=tuple(rules), origin=origin, source=without_figures(self.source), weights=weights)
+
+    def unfitted(self) -> Schedule:
+        """The same steps with the half slope where weights were fitted, for use where those do not apply."""
+        fallback = Rule("output", "half")
+        rules = tuple(fallback if rule.fitted else rule for rule in self.rules)
+        return replace(self, rules=rules, weights=()) if self.weights else self
 
     def to_json(self) -> dict[str, object]:
         """The schedule in plain JSON values; ``from_json`` reads them."""
+        weights = {"weights": [list(own) for own in self.weights]} if self.weights else {}
         return {
-            "schema": SCHEMA,
+            "schema": SCHEMA if weights else 1,
             "name": self.name,
             "family": self.family,
             "steps": self.steps,
@@ -149,6 +116,7 @@ class Schedule:
             "origin": self.origin,
             "sigmas": None if self.sigmas is None else list(self.sigmas),
             "source": plain_copy(self.source, "source"),
+            **weights,
         }
 
     @classmethod
@@ -176,6 +144,7 @@ class Schedule:
             origin=_read_origin(data["origin"], source),
             sigmas=data.get("sigmas"),
             source=source,
+            weights=data.get("weights", ()),
         )
 
 
@@ -272,12 +241,3 @@ def plain_copy(value: object, what: str) -> dict[str, object]:
         return json.loads(json.dumps(dict(value), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ScheduleError(f"{what} holds a value that JSON cannot: {error}.") from None
-
-
-def shown(value: object) -> str:
-    """A value as an error shows it: up to 80 characters."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
-        return f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
