@@ -17,7 +17,7 @@ class Names:
         self._models: list[object] = []
         self._void: set[Hashable] = set()
         self._batch = 0
-        self._batches: Counter[Hashable] = Counter()
+        self._batches: set[Hashable] = set()
         self._owners: dict[Hashable, int] = {}
         self._evaluated: Counter[Hashable] = Counter()
 
@@ -36,14 +36,13 @@ class Names:
         return len(self._models) - 1
 
     def batch(self, name: Hashable) -> int:
-        """How many batches of this name the call had before the one that now begins."""
+        """The place within the call of the batch that now begins, by this name."""
         self._batch += 1
         self._evaluated.clear()
-        before = self._batches[name]
-        self._batches[name] += 1
-        if before:
+        if name in self._batches:
             self._void.add(name)
-        return before
+        self._batches.add(name)
+        return self._batch
 
     def claim(self, chunk: Hashable) -> None:
         """The present batch evaluates this chunk."""

@@ -17,7 +17,7 @@ from .report import RunReport
 from .rules import History, Reuse, denoised_from, derivative
 from .slots import Slots
 from .steps import Action, actions_of, depth_of, kept_steps, on_output, reuses_by_step
-from .trajectory import Trajectory
+from .trajectory import Batch, Trajectory
 
 Conds = Sequence[Sequence[dict] | None]
 
@@ -85,7 +85,7 @@ class SamplingRun:
         self._conds: Conds = ()
         self._variant: Hashable = None
         self._slot: Hashable = None
-        self._trace: Hashable = None
+        self._trace: Batch | None = None
         self._starts = tuple(i for i, j in schedule.segments() for _ in range(i, j))
         self._follow(schedule)
 
@@ -188,7 +188,7 @@ class SamplingRun:
         # A guidance asks for its cond alone, in a list of its own length, also where CFG is off.
         self._variant = (self._names.model(model), len(conds), x.shape[1:], fingerprint(options))
         self._slot = (self.call.stage, self._variant, active)
-        self._trace = (self.call.step, self._slot, self._names.batch(self._slot))
+        self._trace = Batch(self.call.step, self.call.stage, self._names.batch(self._slot))
         if self.action is Action.RECALL:
             outputs = self._recalled(x, active)
         elif self.action is Action.REUSE and self.rule.target == "output":

@@ -1,14 +1,15 @@
-"""A reference: what is kept of a full run, enough for the errors of all its segments."""
+"""A reference: what is kept of a full run, enough for the errors of all its segments and for fits along any path."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ...cache.plan import Call
-from .response import Response
+from .arrival import Segments
 
 SKETCHED = 1 << 16
 """How many elements of a latent stand for it; of a smaller one all."""
@@ -29,36 +30,55 @@ def sketch_places(elements: int, mask: torch.Tensor | None = None) -> torch.Tens
 
 
 class Recorder:
-    """Takes down the derivatives of a run's answers, on the device where they are, at the sketched elements.
+    """Takes down the derivatives of a run's answers at the sketched elements, on the device where they are.
 
     Args:
+        kinds: of answers, as Response has them.
         mask: the denoise mask of the latent, [elements], or None.
     """
 
-    def __init__(self, mask: torch.Tensor | None = None) -> None:
-        self._mask = mask
+    def __init__(self, kinds: int, mask: torch.Tensor | None = None) -> None:
+        self._kinds, self._mask = kinds, mask
         self._places: torch.Tensor | None = None
-        self._derivatives: list[list[torch.Tensor]] = []
+        self._taken: list[torch.Tensor] = []
 
-    def sketch(self, x: torch.Tensor) -> torch.Tensor:
-        """The sketched elements of a latent, float32, on its device."""
-        parts = x.unbind() if x.is_nested else [x]
-        flat = torch.cat([part.flatten() for part in parts]) if len(parts) > 1 else parts[0].flatten()
-        if self._places is None or self._places.device != flat.device:
+    def answered(self, call: Call, x: torch.Tensor, answers: Sequence[torch.Tensor]) -> None:
+        """The model has answered a call at the latent ``x``."""
+        self._taken.append(self._derivatives(call, x, answers))
+
+    def derivatives_of(self, call: Call, x: torch.Tensor, answers: Sequence[torch.Tensor]) -> np.ndarray:
+        """The derivatives of one call, [K, S], float32."""
+        return self._derivatives(call, x, answers).cpu().numpy()
+
+    def derivatives(self) -> np.ndarray:
+        """Those of all calls, [K, C, S], float32."""
+        return torch.stack(self._taken, dim=1).cpu().numpy()
+
+    def _derivatives(self, call: Call, x: torch.Tensor, answers: Sequence[torch.Tensor]) -> torch.Tensor:
+        latent = self._sketch(x)
+        return torch.stack([(latent - self._sketch(answer)) / call.sigma for answer in answers[: self._kinds]])
+
+    def _sketch(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [part.flatten() for part in (x.unbind() if x.is_nested else [x])]
+        flat = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if self._places is None:
             self._places = sketch_places(len(flat), self._mask).to(flat.device)
         return flat[self._places].float()
 
-    def answered(self, call: Call, x: torch.Tensor, answers: list[torch.Tensor]) -> None:
-        """The model has answered a call at the latent ``x``: one answer a kind."""
-        sketched = self.sketch(x)
-        self._derivatives.append([(sketched - self.sketch(answer)) / call.sigma for answer in answers])
 
-    def derivatives(self) -> np.ndarray:
-        """[kinds, C, S], float32."""
-        return torch.stack([torch.stack(kinds) for kinds in self._derivatives], dim=1).cpu().numpy()
+@dataclass(frozen=True, eq=False, slots=True)
+class Reference:
+    """The full run of a sample: its sampler's segments, and the derivatives of its answers, [K, C, S], sketched."""
 
+    segments: Segments
+    derivatives: np.ndarray
+    mask: torch.Tensor | None = None
 
-def gram_of(derivatives: np.ndarray) -> np.ndarray:
-    """The mean products of the derivatives, [kinds * C, kinds * C], float64, from [kinds, C, S]."""
-    rows = torch.from_numpy(derivatives.reshape(-1, derivatives.shape[-1])).double()
-    return (rows @ rows.T / rows.shape[1]).numpy()
+    def recorder(self) -> Recorder:
+        """Takes down other runs of the sample at the same elements."""
+        return Recorder(self.segments.kinds, self.mask)
+
+    def gram(self) -> np.ndarray:
+        """The mean products of the derivatives, [K * C, K * C], float64."""
+        rows = torch.from_numpy(self.derivatives.reshape(-1, self.derivatives.shape[-1])).double()
+        return (rows @ rows.T / rows.shape[1]).numpy()
