@@ -9,7 +9,11 @@ from dataclasses import dataclass
 import comfy.samplers
 import torch
 
+from .stand_in import check_stateless, restored_generators, stand_in_options
+
 logger = logging.getLogger("LeMiCa")
+
+CPU = torch.device("cpu")
 
 CALLS_PER_STEP_LIMIT = 16
 """A rehearsal that asks for more model calls per step than this has no fixed plan."""
@@ -89,13 +93,14 @@ def assign_steps(events: Sequence[tuple[str, float]], steps: int) -> tuple[Call,
 
 
 def rehearse(
-    sampler: comfy.samplers.Sampler, guider: comfy.samplers.CFGGuider, sigmas: Sequence[float], seed: int | None
+    sampler: comfy.samplers.Sampler, guider: comfy.samplers.CFGGuider, sigmas: Sequence[float], seed: int | None,
+    device: torch.device = CPU,
 ) -> tuple[Call, ...] | None:
     """Run the sampler's own function once on a few numbers and return its calls in order.
 
-    The global random state is restored, so the real run draws the noise it would have drawn. None means that the
-    sampler has no plan known beforehand: it is no KSAMPLER, it chooses its own steps, or it needs more of the model
-    than its output.
+    Nothing of the run on ``device`` is drawn or changed: the rehearsal has a noise sampler of its own, and the default
+    generators are restored. None means that the sampler has no plan known beforehand: it is no KSAMPLER, it chooses its
+    own steps, it needs more of the model than its output, or it holds something that a rehearsal could use up.
     """
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         return None
@@ -104,10 +109,11 @@ def rehearse(
     x = torch.linspace(0.5, 1.5, 16).reshape(1, 4, 2, 2) * sigmas[0]
     extra_args = {"model_options": {}, "seed": seed, "denoise_mask": None}
     try:
-        with torch.random.fork_rng(devices=[]):
+        check_stateless(sampler.sampler_function)
+        options = stand_in_options(sampler.extra_options, x)
+        with restored_generators(device):
             sampler.sampler_function(
-                model, x, torch.tensor(sigmas), extra_args=extra_args, callback=model.callback, disable=True,
-                **sampler.extra_options,
+                model, x, torch.tensor(sigmas), extra_args=extra_args, callback=model.callback, disable=True, **options
             )
         return assign_steps(model.events, steps)
     # What a sampler of another pack does with a stand-in model is not ours to know; it then runs without a plan.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 
 from ..schedules import Rule, Schedule
-from .clock import Stopwatch, speedup
+from .clock import Read, Stopwatch, read, speedup
 from .fingerprint import fingerprint
 from .locator import CallLocator
 from .names import Names
@@ -36,6 +36,10 @@ def active_conds(conds: Conds, sigma: float) -> tuple[tuple[tuple[Hashable, Hash
     )
 
 
+def _steps_text(steps: Sequence[int]) -> str:
+    return f"step{'s' if len(steps) > 1 else ''} {', '.join(map(str, steps))}"
+
+
 class SamplingRun:
     """All state of one sampling run; made when the sampler starts and closed when it ends.
 
@@ -49,6 +53,7 @@ class SamplingRun:
         observe: is shown every call, None where it cannot be told to a step, with the latent that it is made at; it may
             end the run by raising.
         answered: is shown every call that is known, its latent, and what guidance and the negative conditioning give.
+        read: begins to read the sigma of a call.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class SamplingRun:
         observe: Callable[[Call | None, torch.Tensor], None] | None = None,
         note: str = "",
         answered: Answered | None = None,
+        read: Read = read,
     ) -> None:
         self.sigmas = tuple(sigmas)
         self.actions = tuple(actions) if actions is not None else actions_of(schedule)
@@ -72,11 +78,13 @@ class SamplingRun:
         self._recall, self._record = recall, record
         self._observe, self._answered = observe, answered
         self._outputs: list[torch.Tensor] = []
+        self._read = read
         self._locator: CallLocator | None = None
         self._stopwatch: Stopwatch | None = None
         self._doubts: list[str] = []
         self._missed: list[int] = []
         self._ran: list[bool] = []
+        self._first_call = 0
         self._computed_steps: set[int] = set()
         self._last_step = -1
         self._depth = depth_of(schedule)
@@ -98,7 +106,8 @@ class SamplingRun:
 
     def start(self, plan: Sequence[Call] | None, device: torch.device) -> None:
         """Begin the sampler's run with its rehearsed calls, or None to match calls by their sigma alone."""
-        self._locator = CallLocator(self.sigmas, plan)
+        self._locator = CallLocator(self.sigmas, plan, self._read)
+        self._first_call = len(self._ran)
         self._stopwatch = Stopwatch(device)
 
     def begin_call(self, x: torch.Tensor, timestep: torch.Tensor, unfit: str = "") -> None:
@@ -135,9 +144,15 @@ class SamplingRun:
         if self._answered is not None and self.call is not None:
             self._answered(self.call, x, [denoised, *self._outputs[-1:]])
 
-    def end(self) -> None:
-        """The sampler has made its last call."""
+    def end(self, x: torch.Tensor) -> None:
+        """The sampler has made its last call, and gives the latent ``x``; on CUDA this waits for what it read late."""
         self._stopwatch.mark()
+        told, known = self._locator.lost, self._locator.settle()
+        if known or told:
+            return
+        self.remark(self._locator.lost)
+        if self._observe is not None:
+            self._observe(None, x)
 
     def remark(self, message: str) -> None:
         """Have the report say, once, what did not go by the schedule."""
@@ -351,15 +366,23 @@ class SamplingRun:
             full_calls=full_calls,
             seconds=sum(laps),
             speedup=speedup(laps, self._ran) if finished else None,
-            doubts=tuple(self._doubts) + self._missed_doubts(),
+            doubts=tuple(self._doubts) + self._missed_doubts() + self._strayed_doubts(),
             finished=finished,
         )
 
     def _missed_doubts(self) -> tuple[str, ...]:
         if not self._missed:
             return ()
-        steps = f"step{'s' if len(self._missed) > 1 else ''} {', '.join(map(str, self._missed))}"
-        return (f"computed at {steps} too: nothing cached fits the conds, options, shape, window or stage",)
+        missed = _steps_text(self._missed)
+        return (f"computed at {missed} too: nothing cached fits the conds, options, shape, window or stage",)
+
+    def _strayed_doubts(self) -> tuple[str, ...]:
+        strayed = {} if self._locator is None else self._locator.strayed
+        reused = {call.step for number, call in strayed.items() if not self._ran[self._first_call + number]}
+        if not reused:
+            return ()
+        steps = _steps_text(sorted(reused))
+        return (f"the picture may be off: reused at {steps} before the sampler was known to leave its rehearsal",)
 
     def close(self) -> None:
         """Let go of every tensor."""

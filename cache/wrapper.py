@@ -144,9 +144,10 @@ class CacheWrappers:
         run = _run_of(extra_args["model_options"])
         if run is None:
             return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
-        run.start(rehearse(executor.class_obj, guider, run.sigmas, extra_args.get("seed")), noise.device)
+        plan = rehearse(executor.class_obj, guider, run.sigmas, extra_args.get("seed"), noise.device)
+        run.start(plan, noise.device)
         samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
-        run.end()
+        run.end(samples)
         return samples
 
     def predict_noise(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
+
 from ..schedules import (
     Library,
     Match,
@@ -21,9 +23,10 @@ from ..schedules import (
 from ..schedules.schedule import MAX_NAME
 from ..schedules.select import few_steps_note
 from .graph import ErrorGraph
-from .regrid import regrid
+from .problem import check_choices
+from .regrid import fans, regrid
 from .segments import GraphError
-from .solver import SolverError, solve
+from .solver import SolverError, check_labels, solve
 from .store import Calibrations
 
 SHORTEST_REACH = 8
@@ -71,7 +74,6 @@ def choose(
     return replace(selection, note="; ".join([*left_out[:1], selection.note]))
 
 
-@lru_cache(maxsize=32)
 def solved(name: str, graph: ErrorGraph, budget: int, rule: Rule | None = None) -> Schedule:
     """The lexicographic minimax schedule of a calibration.
 
@@ -97,13 +99,10 @@ def _solution(
     if rule not in (None, *graph.rules):
         raise GraphError(f"it has not measured {rule}")
     steps = len(sigmas) - 1
+    schedule = _schedule(name, graph, sigmas, budget, rule)
     if same_grid(graph.sigmas, sigmas):
-        schedule = solved(name, graph, budget, rule)
         note = f"solved from calibration {name} for {budget} of {steps} steps"
     else:
-        schedule = solved(name, _regridded(graph, sigmas, _longest(steps, budget)), budget, rule)
-        source = {**schedule.source, "origin": schedule.origin, "interpolated_from": graph.steps}
-        schedule = replace(schedule, origin="resampled", source=source)
         note = (
             f"solved on the error graph of calibration {name} ({graph.steps} steps), interpolated to {steps} steps, of "
             f"which {budget} compute"
@@ -112,12 +111,39 @@ def _solution(
     return Selection(schedule, "; ".join(filter(None, [note, why, few_steps_note(schedule)])))
 
 
+@lru_cache(maxsize=8)
+def _schedule(
+    name: str, graph: ErrorGraph, sigmas: tuple[float, ...], budget: int, rule: Rule | None
+) -> Schedule:
+    """The schedule of a calibration on a grid, kept for as long as the same is asked again."""
+    if same_grid(graph.sigmas, sigmas):
+        return solved(name, graph, budget, rule)
+    longest = _longest(len(sigmas) - 1, budget)
+    _check_size(graph, sigmas, longest, budget, rule)
+    schedule = solved(name, _regridded(graph, sigmas, longest), budget, rule)
+    source = {**schedule.source, "origin": schedule.origin, "interpolated_from": graph.steps}
+    return replace(schedule, origin="resampled", source=source)
+
+
+def _check_size(
+    graph: ErrorGraph, sigmas: tuple[float, ...], longest: int, budget: int, rule: Rule | None
+) -> None:
+    """SolverError where the graph on these sigmas would be too large to be solved; told before it is made."""
+    every = fans(graph, sigmas, longest, rule)
+    ends = np.max([ends for ends, _ in every], axis=0)
+    befores = np.max([befores for _, befores in every], axis=0)
+    steps, count = len(ends), int((ends * befores).sum())
+    check_choices(count, count, steps)
+    left = np.minimum(np.arange(steps, 0, -1), budget)
+    check_labels(befores.tolist(), int((ends * befores * left).sum()), count, longest, budget)
+
+
 def _longest(steps: int, budget: int) -> int:
     """Twice the mean segment, as minimax paths keep far below that; so that 100 steps are solved in seconds."""
     return max(SHORTEST_REACH, 2 * -(-steps // budget))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _regridded(graph: ErrorGraph, sigmas: tuple[float, ...], longest: int) -> ErrorGraph:
     return regrid(graph, sigmas, longest)
 

@@ -99,10 +99,16 @@ class ErrorGraph:
         return np.fmax.reduce(self.errors, axis=0)
 
     def edges(self, values: np.ndarray | None = None) -> list[Edge]:
-        """Edges for the solver, by rule, without those that are NaN: of ``values``, one per edge, or of the mean."""
+        """Edges for the solver, by rule, without those that are NaN: of ``values``, one per edge, or of the mean.
+
+        GraphError for errors that cannot be added up.
+        """
         values = self.mean() if values is None else np.asarray(values, dtype=np.float64)
         if values.shape != (len(self.segments),):
             raise GraphError(f"{values.shape} values for {len(self.segments)} edges: give one per edge.")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.nansum(values)):
+                raise GraphError("The errors of this calibration are too large to be added up: make it anew.")
         order = np.argsort(self.segments[:, 3], kind="stable")
         rows = zip(self.segments[order].tolist(), values[order].tolist(), strict=True)
         return [Edge(*row[:3], self.rules[row[3]], value) for row, value in rows if value == value]

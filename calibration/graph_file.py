@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from ..schedules.match import ModelIdentity
 from ..schedules.schedule import Rule, ScheduleError, is_count, plain_copy, shown
 from .sample import Sample
 from .segments import GraphError
+from .tensor_file import read_tensors
 
 if TYPE_CHECKING:
     from .graph import ErrorGraph
@@ -71,24 +70,18 @@ def _description(graph: ErrorGraph) -> dict[str, object]:
 
 
 def _content(path: Path) -> tuple[object, np.ndarray, np.ndarray]:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-        raise GraphError(f"this is not a regular file of up to {MAX_BYTES} bytes: give an error graph's file.")
+    metadata, tensors = read_tensors(path, MAX_BYTES)
+    text = metadata.get(_KEY)
+    if text is None:
+        raise GraphError("this is a safetensors file of something else: give an error graph's file.")
+    if len(text) > MAX_DESCRIPTION:
+        raise GraphError(f"the description has {len(text)} characters: it takes at most {MAX_DESCRIPTION}.")
+    types = {name: tensor.dtype for name, tensor in tensors.items()}
+    if types != {"segments": np.int32, "errors": np.float64}:
+        held = {name: str(kind) for name, kind in types.items()}
+        raise GraphError(f"the file holds {shown(held)}: an error graph is segments, int32, and errors, float64.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            if text is None:
-                raise GraphError("this is a safetensors file of something else: give an error graph's file.")
-            if len(text) > MAX_DESCRIPTION:
-                raise GraphError(f"the description has {len(text)} characters: it takes at most {MAX_DESCRIPTION}.")
-            types = {name: file.get_slice(name).get_dtype() for name in file.keys()}
-            if types != {"segments": "I32", "errors": "F64"}:
-                raise GraphError(f"the file holds {shown(types)}: an error graph is segments, I32, and errors, F64.")
-            segments, errors = file.get_tensor("segments"), file.get_tensor("errors")
-    except SafetensorError as error:
-        raise GraphError(f"this is no safetensors file, or not all of one: {error}.") from None
-    try:
-        return json.loads(text, parse_constant=_refuse_constant), segments, errors
+        return json.loads(text, parse_constant=_refuse_constant), tensors["segments"], tensors["errors"]
     except RecursionError:
         raise GraphError("the description is nested too deeply.") from None
     except GraphError:

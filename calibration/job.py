@@ -258,8 +258,8 @@ class Job:
             for one in unique
         ]
         return ErrorGraph(
-            family=settings.family, model=self._measured_model(), sigmas=self._sigmas, mode=settings.mode, metric=settings.metric,
-            rules=settings.rules, samples=tuple(one.sample for one in unique), segments=self._segments,
+            family=settings.family, model=self._measured_model(), sigmas=self._sigmas, mode=settings.mode,
+            metric=settings.metric, rules=settings.rules, samples=tuple(one.sample for one in unique), segments=self._segments,
             errors=np.stack(errors), setup=dict(settings.setup),
         )
 

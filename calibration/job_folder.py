@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from ..schedules.atomic import remove_left, write_atomically
 from ..schedules.store import load_json
 from .sample import Sample
 from .segments import GraphError
+from .tensor_file import read_tensors
 
 SCHEMA = 1
 MAX_BYTES = 64 << 20
@@ -186,11 +186,11 @@ class JobFolder:
 
     def _read(self, path: Path) -> Measured:
         try:
-            if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_BYTES:
-                raise GraphError(f"it is no regular file of up to {MAX_BYTES} bytes")
-            with safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {}).get(_KEY, "null"))
-                deltas, replayed = file.get_tensor("deltas"), file.get_tensor("replayed")
+            if path.is_symlink():
+                raise GraphError("it is a link")
+            metadata, tensors = read_tensors(path, MAX_BYTES)
+            about = json.loads(metadata.get(_KEY, "null"))
+            deltas, replayed = tensors["deltas"], tensors["replayed"]
             if about["schema"] != SCHEMA:
                 raise GraphError(f"its schema is {about['schema']}, this version of ComfyUI-LeMiCa reads {SCHEMA}")
             if {deltas.shape, replayed.shape} != {(self.edges,)}:
@@ -204,7 +204,7 @@ class JobFolder:
                 raise GraphError("its sketch or the name of its conds is none")
             sample = Sample(about["prompt"], about["seed"])
             return Measured(sample, about["conds"], sketch, deltas.copy(), replayed.copy())
-        except (SafetensorError, GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise JobError(
                 f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "
                 "to measure that sample again."

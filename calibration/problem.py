@@ -19,6 +19,12 @@ from ..schedules.schedule import MAX_STEPS, Rule, is_count, shown
 
 OBJECTIVES = ("minimax", "shortest")
 
+MAX_CHOICES = 1 << 21
+"""Of all states together, which take about 300 bytes each."""
+
+MAX_WEIGHTS = 1 << 30
+"""The bytes that the weights of all errors may take."""
+
 
 class SolverError(ValueError):
     """The edges, the constraints or the budget do not describe a problem that can be solved."""
@@ -96,6 +102,11 @@ def choices_of(edges: Iterable[Edge], steps: int, constraints: Constraints, obje
             if end < steps:
                 entered[end].add(start)
 
+    ahead = [len(best.get((start, -1), ())) for start in range(steps)]
+    count = sum(len(ends) for (_, before), ends in best.items() if before >= 0)
+    count += sum((len(states) if second_order else 1) * one for states, one in zip(entered, ahead, strict=True))
+    errors = len({(start, error) for (start, _), ends in best.items() for error, _ in ends.values()})
+    check_choices(count, errors, steps, objective)
     options: list[dict[int, dict[int, tuple[float, int]]]] = []
     for start in range(steps):
         states = entered[start] if second_order else {-1}
@@ -121,6 +132,20 @@ def choices_of(edges: Iterable[Edge], steps: int, constraints: Constraints, obje
     return choices
 
 
+def check_choices(count: int, errors: int, steps: int, objective: str = "minimax") -> None:
+    """SolverError for so many choices, of so many different errors, that they would take the machine's memory."""
+    weights = errors * errors // 16 * (1 if objective == "minimax" else 2)
+    if count > MAX_CHOICES or weights > MAX_WEIGHTS:
+        raise too_large(steps)
+
+
+def too_large(steps: int) -> SolverError:
+    """What to tell of a problem that would take the machine's memory, or minutes."""
+    return SolverError(
+        f"This error graph of {steps} steps is too large to be solved: measure shorter segments, or fewer steps."
+    )
+
+
 def _weights(starts: dict[float, int], objective: str) -> dict[float, int]:
     """An integer for every distinct error, so that sums of them compare as the objective wants; see `solve`.
 
@@ -136,7 +161,8 @@ def _weights(starts: dict[float, int], objective: str) -> dict[float, int]:
         return digits
     ratios = {error: error.as_integer_ratio() for error in digits}
     unit = max(denominator for _, denominator in ratios.values())
-    return {error: (n * (unit // d) << width) + digits[error] for error, (n, d) in ratios.items()}
+    # Taken out one by one, as both together would need half as much again.
+    return {error: (n * (unit // d) << width) + digits.pop(error) for error, (n, d) in ratios.items()}
 
 
 def _checked(edge: Edge, steps: int) -> Edge:

@@ -20,19 +20,26 @@ the extent alone tells how their errors shrink or grow. Much longer ones are lef
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..schedules import Rule
-from ..schedules.grid import position_of, same_grid
+from ..schedules.grid import same_grid
 from ..schedules.schedule import check_sigmas
 from .graph import ErrorGraph
 from .segments import GraphError, check_edges
 
 STRETCH = 1.5
 """How many times longer than the longest one measured a segment may be; it takes what remains of the longest one."""
+
+MAX_CELLS = 1 << 23
+"""Errors of an interpolated graph, of all samples together, which take some 50 bytes each while they are made."""
+
+MAX_TABLE = 1 << 24
+"""Places of the table that is interpolated in, of one rule."""
 
 SMALLEST = 1e-9
 """Errors below this share of the largest one count as that, for their logarithm."""
@@ -49,7 +56,7 @@ def regrid(graph: ErrorGraph, sigmas: Sequence[float], longest: int | None = Non
 
     Raises:
         GraphError: the new grid reaches beyond the old one, or the old one has measured nothing as short as two steps
-            of the new one.
+            of the new one; or the graph would be too large, which is told before it is made.
         GridError: the sigmas cannot carry a schedule.
     """
     grid = check_sigmas(sigmas)
@@ -58,13 +65,16 @@ def regrid(graph: ErrorGraph, sigmas: Sequence[float], longest: int | None = Non
     problem = out_of_reach(graph, grid)
     if problem:
         raise GraphError(problem)
-    positions = np.round([position_of(sigma, graph.sigmas) for sigma in grid], 9)
+    count = sum(int((ends * befores).sum()) for ends, befores in fans(graph, grid, longest))
+    check_edges(count)
+    if count * len(graph.samples) > MAX_CELLS:
+        raise GraphError(f"{count} segments of {len(graph.samples)} samples are too many to be interpolated: up to {MAX_CELLS}")
+    positions = _positions(graph, grid)
     lengths = graph.segments[:, 2] - graph.segments[:, 1]
     segments, errors = [], []
     for place, rule in enumerate(graph.rules):
-        own = graph.segments[:, 3] == place
-        second = bool((graph.segments[own, 0] >= 0).any())
-        rows = _rows(positions, STRETCH * float(lengths[own].max(initial=0)), second, longest)
+        own, reach, second = _of_rule(graph, place)
+        rows = _rows(positions, reach, second, longest)
         found = np.full((len(graph.samples), len(rows)), np.nan)
         first = rows[:, 1] == 0
         found[:, ~first] = _interpolated(graph, place, positions, grid, rows[~first], rule.order == "linear")
@@ -81,6 +91,24 @@ def regrid(graph: ErrorGraph, sigmas: Sequence[float], longest: int | None = Non
     return replace(graph, sigmas=grid, segments=np.concatenate(segments), errors=np.concatenate(errors, 1), source=source)
 
 
+def fans(
+    graph: ErrorGraph, sigmas: Sequence[float], longest: int | None = None, rule: Rule | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """How large the graph on another grid would be, without making it: two arrays [steps] for every rule, or for one.
+
+    How many segments start at each step of the new grid, and from how many steps before it.
+    """
+    positions, found = _positions(graph, sigmas), []
+    for place, own in enumerate(graph.rules):
+        if rule in (None, own):
+            _, reach, second = _of_rule(graph, place)
+            lasts, earliest = _bounds(positions, reach, longest)
+            starts = np.arange(len(positions) - 1)
+            befores = np.where(second, np.maximum(starts - earliest, 1), 1)
+            found.append((np.maximum(lasts - starts - 1, 0), befores))
+    return found
+
+
 def out_of_reach(graph: ErrorGraph, sigmas: Sequence[float]) -> str:
     """Why a grid is beyond that of the graph: by more than the graph's own step there; empty if it is not."""
     old = graph.sigmas
@@ -89,23 +117,35 @@ def out_of_reach(graph: ErrorGraph, sigmas: Sequence[float]) -> str:
     return ""
 
 
-def _rows(positions: np.ndarray, reach: float, second: bool, longest: int | None) -> np.ndarray:
-    """(before, start, end) of every segment of two steps or more that is no longer than ``reach`` old steps, [rows, 3]."""
+def _positions(graph: ErrorGraph, sigmas: Sequence[float]) -> np.ndarray:
+    """Where the sigmas lie, in steps of the graph's grid."""
+    places = np.interp(-np.asarray(sigmas), -np.asarray(graph.sigmas), np.arange(len(graph.sigmas)))
+    return np.round(places, 9)
+
+
+def _of_rule(graph: ErrorGraph, place: int) -> tuple[np.ndarray, float, bool]:
+    """Which edges are of a rule, how long its segments may be in old steps, and whether they name the step before."""
+    own = graph.segments[:, 3] == place
+    lengths = graph.segments[own, 2] - graph.segments[own, 1]
+    return own, STRETCH * float(lengths.max(initial=0)), bool((graph.segments[own, 0] >= 0).any())
+
+
+def _bounds(positions: np.ndarray, reach: float, longest: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The last end and the earliest step before, for the segments from every step, [steps] each."""
     steps = len(positions) - 1
     most = steps if longest is None else longest
     starts = np.arange(steps)
     lasts = np.minimum(np.searchsorted(positions, positions[:-1] + reach, side="right") - 1, starts + most)
-    earliest = np.maximum(np.searchsorted(positions, positions[:-1] - reach), starts - most)
-    befores = np.maximum(starts - earliest, 1) if second else np.ones(steps)
-    check_edges(int((np.maximum(lasts - starts - 1, 0).astype(float) * befores).sum()))
+    return lasts, np.maximum(np.searchsorted(positions, positions[:-1] - reach), starts - most)
+
+
+def _rows(positions: np.ndarray, reach: float, second: bool, longest: int | None) -> np.ndarray:
+    """(before, start, end) of every segment of two steps or more that is no longer than ``reach`` old steps, [rows, 3]."""
+    lasts, earliest = (bound.tolist() for bound in _bounds(positions, reach, longest))
     found = [np.empty((0, 3), dtype=np.int64)]
-    for start in range(steps - 1):
-        last = int(np.searchsorted(positions, positions[start] + reach, side="right")) - 1
-        ends = np.arange(start + 2, min(last, start + most) + 1)
-        befores = np.array([-1])
-        if second and start:
-            earliest = int(np.searchsorted(positions, positions[start] - reach))
-            befores = np.arange(max(earliest, start - most), start)
+    for start in range(len(positions) - 2):
+        ends = np.arange(start + 2, lasts[start] + 1)
+        befores = np.arange(earliest[start], start) if second and start else np.array([-1])
         pairs = np.stack(np.meshgrid(ends, befores, indexing="ij"), -1).reshape(-1, 2)
         found.append(np.column_stack([pairs[:, 1], np.full(len(pairs), start), pairs[:, 0]]))
     return np.concatenate(found)
@@ -156,6 +196,8 @@ def _table(graph: ErrorGraph, place: int) -> np.ndarray:
     floor = max(SMALLEST * float(np.nanmax(errors, initial=0.0)), 1e-300)
     gaps = np.where(before >= 0, start - before, 0)
     shape = (len(errors), gaps.max(initial=0) + 1, graph.steps + 1, (end - start).max(initial=2) + 1)
+    if math.prod(map(int, shape)) > MAX_TABLE:
+        raise GraphError("its segments lie too far apart to be interpolated between")
     table = np.full(shape, np.nan)
     table[:, gaps, start, end - start] = np.log(np.maximum(errors, floor)) - np.log(extents)
     return table

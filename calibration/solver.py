@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..schedules.schedule import is_count, shown
 from .path import Path
-from .problem import OBJECTIVES, Choice, Choices, Constraints, Edge, InfeasibleError, SolverError, choices_of
+from .problem import OBJECTIVES, Choice, Choices, Constraints, Edge, InfeasibleError, SolverError, choices_of, too_large
 
 __all__ = ["OBJECTIVES", "Constraints", "Edge", "InfeasibleError", "Path", "SolverError", "solve", "sweep"]
 
 MAX_LABELS = 4 << 30
-"""The bytes that labels may take, as far as that can be told beforehand; they take about a third of it."""
+"""The bytes that labels and choices may take, as far as that can be told beforehand; they take about a third of it."""
+
+KEPT = 300
+"""Of them, for the choice that is kept for a state and a number of computed steps."""
 
 MAX_ADDED = 100 << 30
 """The bytes of all labels that are added up, which is some ten seconds."""
@@ -98,10 +101,9 @@ def solve(
     choices = choices_of(edges, steps, constraints, objective)
     if not is_count(budget) or not 1 <= budget <= steps:
         raise SolverError(f"The budget is {shown(budget)}: give a whole number from 1 to {steps}.")
-    best = _best(choices, budget)
-    if budget in best[0][-1]:
-        return _walk(best, budget)
-    feasible = _feasible(_best(choices, steps))
+    feasible = _feasible(choices)
+    if budget in feasible:
+        return _walk(_best(choices, budget), budget)
     below = [other for other in feasible if other < budget]
     above = [other for other in feasible if other > budget]
     nearest = (*below[-1:], *above[:1])
@@ -140,8 +142,10 @@ def sweep(
     The worst error falls with the budget, or stays, when no segment has a smaller error than a segment inside it, as
     any path can then be refined. Measured errors need not be like that, those of the second order least of all.
     """
-    best = _best(choices_of(edges, steps, constraints, objective), steps)
-    return {budget: _walk(best, budget) for budget in _feasible(best)}
+    choices = choices_of(edges, steps, constraints, objective)
+    feasible = _feasible(choices)
+    best = _best(choices, steps)
+    return {budget: _walk(best, budget) for budget in feasible}
 
 
 def _best(choices: Choices, most: int) -> list[dict[int, dict[int, Choice]]]:
@@ -149,7 +153,9 @@ def _best(choices: Choices, most: int) -> list[dict[int, dict[int, Choice]]]:
     steps = len(choices)
     spans = (choice.end - start for start, states in enumerate(choices) for found in states.values() for choice in found)
     longest = max(spans, default=1)
-    _check_size(choices, longest, most)
+    width = max((one.weight.bit_length() for states in choices for found in states.values() for one in found), default=0)
+    added = sum(min(steps - one.end + 1, most) for states in choices for found in states.values() for one in found)
+    check_labels([len(states) for states in choices], added, width, longest, most)
     labels = {steps: defaultdict(lambda: {0: 0})}  # {start: {before: {computed steps: label}}}
     best: list[dict[int, dict[int, Choice]]] = [{} for _ in choices]
     for start in reversed(range(steps)):
@@ -172,30 +178,37 @@ def _best(choices: Choices, most: int) -> list[dict[int, dict[int, Choice]]]:
     return best
 
 
-def _check_size(choices: Choices, longest: int, most: int) -> None:
-    """SolverError for a problem that would take the machine's memory, or minutes."""
-    steps = len(choices)
-    width = max((one.weight.bit_length() for states in choices for found in states.values() for one in found), default=0)
+def check_labels(states: Sequence[int], added: int, width: int, longest: int, most: int) -> None:
+    """SolverError for a problem that would take the machine's memory, or minutes.
+
+    ``states``: how many every step has. ``added``: how many labels are added up. ``width``: the bits of a weight.
+    ``longest``: of the segments. ``most``: how many steps are computed, at most.
+    """
+    steps = len(states)
     size = width // 8 + 100
-    states = [len(found) * min(steps - start, most) for start, found in enumerate(choices)]
-    held = max(sum(states[start : start + longest + 1]) for start in range(0, steps, max(longest // 2, 1)))
-    added = sum(
-        min(steps - one.end + 1, most) for states in choices for found in states.values() for one in found
-    )
-    if held * size > MAX_LABELS or added * (size + 1000) > MAX_ADDED:
-        raise SolverError(
-            f"This error graph of {steps} steps, with segments of up to {longest}, is too large to be solved: measure "
-            "shorter segments, or fewer steps."
-        )
+    counts = [one * min(steps - start, most) for start, one in enumerate(states)]
+    held = max(sum(counts[start : start + longest + 1]) for start in range(0, steps, max(longest // 2, 1)))
+    if held * size + sum(counts) * KEPT > MAX_LABELS or added * (size + 1000) > MAX_ADDED:
+        raise too_large(steps)
 
 
-def _feasible(best: list[dict[int, dict[int, Choice]]]) -> list[int]:
+def _feasible(choices: Choices) -> list[int]:
     """The budgets that have a path, increasing; InfeasibleError when there is none."""
-    if not best[0][-1]:
+    steps = len(choices)
+    # A bit for every number of computed steps from a state to the sink.
+    reached: list[dict[int, int]] = [{} for _ in choices]
+    for start in reversed(range(steps)):
+        for before, found in choices[start].items():
+            counts = 0
+            for choice in found:
+                counts |= 2 if choice.end == steps else reached[choice.end][choice.before] << 1
+            reached[start][before] = counts
+    budgets = [budget for budget in range(1, steps + 1) if reached[0][-1] >> budget & 1]
+    if not budgets:
         raise InfeasibleError(
-            f"No path leads from step 0 to the end of {len(best)} steps: forbid fewer segments and reuse fewer steps."
+            f"No path leads from step 0 to the end of {steps} steps: forbid fewer segments and reuse fewer steps."
         )
-    return sorted(best[0][-1])
+    return budgets
 
 
 def _walk(best: list[dict[int, dict[int, Choice]]], budget: int) -> Path:

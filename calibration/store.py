@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -16,9 +17,9 @@ from filelock import FileLock, Timeout
 
 from ..schedules import ScheduleError
 from ..schedules.atomic import LEFT_SECONDS, remove_left
-from ..schedules.folder import Folder, Found, Stamp
+from ..schedules.folder import Folder, Stamp
 from ..schedules.schedule import MAX_NAME, check_name
-from ..schedules.store import free_name, unknown
+from ..schedules.store import free_name, taken_file, unknown
 from .graph import ErrorGraph
 from .job_folder import folder_name
 from .segments import GraphError
@@ -52,15 +53,15 @@ class Calibrations:
 
     def names(self) -> list[str]:
         """The names of all readable calibrations, the newest first."""
-        return [name for name, _, _ in self._all()]
+        return [name for name, _, _ in self.contents()[0]]
 
     def all(self) -> list[tuple[str, ErrorGraph]]:
         """All readable calibrations with their names, the newest first."""
-        return [(name, graph) for name, graph, _ in self._all()]
+        return [(name, graph) for name, graph, _ in self.contents()[0]]
 
     def of_family(self, family: str) -> list[tuple[str, ErrorGraph]]:
         """The calibrations of one family key with their names, the newest first."""
-        return [(name, graph) for name, graph, _ in self._all() if graph.family == family]
+        return [(name, graph) for name, graph, _ in self.contents()[0] if graph.family == family]
 
     def get(self, name: str) -> ErrorGraph:
         """The calibration of this name, the same object until its file changes; GraphError with the nearest names."""
@@ -72,25 +73,51 @@ class Calibrations:
 
     def problems(self) -> list[str]:
         """What is wrong with files in the directory, one line per file that was left out."""
-        return [
-            f"{found.path.name}: {found.problem or found.content}" for found in self._folder.files()
+        return self.contents()[1]
+
+    def contents(self) -> tuple[list[tuple[str, ErrorGraph, Path]], list[str]]:
+        """Of one look at the files: the readable calibrations with names and files, the newest first, and the problems."""
+        files = self._folder.files()
+        problems = [
+            f"{found.path.name}: {found.problem or found.content}" for found in files
             if found.problem or isinstance(found.content, str)
         ]
+        named: dict[str, tuple[str, ErrorGraph, Path]] = {}
+        for found in sorted(files, key=lambda found: (found.stamp, found.path.name), reverse=True):
+            if found.content is not None and not isinstance(found.content, str):
+                named.setdefault(found.content[0], (*found.content, found.path))
+        return list(named.values()), problems
 
     def stamps(self) -> list[tuple[str, Stamp]]:
         """Another list whenever one of the files is another."""
         return self._folder.stamps()
 
     def save(self, name: str, graph: ErrorGraph) -> Path:
-        """Write a calibration under a name, in place of an earlier one of that name; returns its file."""
+        """Write a calibration under a name, in place of an earlier one of that name; returns its file.
+
+        Raises:
+            GraphError: this can be no name, or its file holds something else.
+        """
         try:
             check_name(name, "name")
         except ScheduleError as error:
             raise GraphError(str(error)) from None
-        path = self.root / f"{folder_name(name)}{SUFFIX}"
+        self.check_file(name)
+        path = self._path(name)
         self._remove_left()
         replace(graph, source={**graph.source, "name": name}).save(path)
         return path
+
+    def check_file(self, name: str) -> None:
+        """CalibrationTakenError where the file for a name is there and holds anything but the calibration of that name.
+
+        It may be of a newer version of the pack, or broken: it is not for this one to replace.
+        """
+        path = self._path(name)
+        if os.path.lexists(path):
+            found = next((found.content for found in self._folder.files() if found.path == path), None)
+            if not isinstance(found, tuple) or found[0] != name:
+                raise CalibrationTakenError(taken_file("calibration", name, path))
 
     def delete(self, name: str) -> None:
         """Remove a finished calibration; GraphError when there is none. What a job measured stays in its folder."""
@@ -104,7 +131,7 @@ class Calibrations:
         graph, path = self._find(old)
         self._check_free(new)
         folder, target = self.root / folder_name(old), self.root / folder_name(new)
-        moves = folder.is_dir() and not target.exists()
+        moves = folder.is_dir() and not folder.is_symlink() and not os.path.lexists(target)
         if moves:
             _check_idle(folder, old)
         self.save(new, graph)
@@ -133,7 +160,7 @@ class Calibrations:
                 graph = ErrorGraph.load(path)
             except GraphError as error:
                 raise GraphError(str(error).removeprefix(f"{path.name}: ")) from None
-        name = free_name(_name_of(graph, PurePath(label).stem), {*taken, *self.names()})
+        name = free_name(_name_of(graph, PurePath(label).stem), {*taken, *self.names()}, self.check_file)
         self.save(name, replace(graph, source={**graph.source, "imported": True}))
         return name
 
@@ -145,27 +172,19 @@ class Calibrations:
                 if time.time() - folder.lstat().st_mtime >= LEFT_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)
 
+    def _path(self, name: str) -> Path:
+        return self.root / f"{folder_name(name)}{SUFFIX}"
+
     def _check_free(self, name: str) -> None:
         if name in self.names():
             raise CalibrationTakenError(f"There is a calibration {name!r} already: choose another name.")
+        self.check_file(name)
 
     def _find(self, name: str) -> tuple[ErrorGraph, Path]:
-        known = {name: (graph, path) for name, graph, path in self._all()}
+        known = {name: (graph, path) for name, graph, path in self.contents()[0]}
         if name in known:
             return known[name]
         raise UnknownCalibrationError(unknown("calibration", name, known, "run Calibrate LeMiCa to make one."))
-
-    def _all(self) -> list[tuple[str, ErrorGraph, Path]]:
-        found: dict[str, tuple[str, ErrorGraph, Path]] = {}
-        for file in self._files():
-            if not isinstance(file.content, str):
-                found.setdefault(file.content[0], (*file.content, file.path))
-        return list(found.values())
-
-    def _files(self) -> list[Found[tuple[str, ErrorGraph] | str]]:
-        """Every file of the directory with its name and graph, or what is wrong with it, the newest first."""
-        files = [found for found in self._folder.files() if found.content is not None]
-        return sorted(files, key=lambda found: (found.stamp, found.path.name), reverse=True)
 
 
 def _check_idle(folder: Path, name: str) -> None:
@@ -181,7 +200,7 @@ def _load(path: Path) -> tuple[str, ErrorGraph] | str:
     """Name and graph, or what is wrong with a file that cannot be used; this runs once per version of a file."""
     try:
         graph = ErrorGraph.load(path)
-    except GraphError as error:
+    except ValueError as error:
         logger.warning("calibration left out: %s", error)
         return str(error).removeprefix(f"{path.name}: ")
     return _name_of(graph, path.stem), graph

@@ -223,6 +223,8 @@ def _check_names(name: str, sigmas: Sequence[float], budgets: Sequence[int]) -> 
     names = {f"{name}/{len(sigmas) - 1}b{budget}" for budget in budgets}
     for schedule in names:
         check_name(schedule, "The name of the calibration, with what is added for its schedules,")
+        library().check_file(schedule)
+    calibrations().check_file(name)
     for schedule in _packaged():
         if schedule.name in names:
             raise JobError(f"{schedule.name} is a schedule that comes with the pack: give the calibration another name.")

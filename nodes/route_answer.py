@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Semaphore
 from typing import NoReturn, TypeVar
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from ..calibration.store import CalibrationTakenError, UnknownCalibrationError
 from ..schedules import ScheduleError
 from ..schedules.schedule import is_count, shown
 from ..schedules.store import MAX_BYTES, NameTakenError, UnknownNameError
+from .route_guard import ForbiddenError, check_sender
 
 logger = logging.getLogger("LeMiCa")
 
@@ -27,12 +29,16 @@ T = TypeVar("T")
 LONGEST_NAME = 1000
 """Names in requests may be longer than those that are given here: a file from elsewhere can have one."""
 
-# Not the loop's own threads, which ComfyUI uses as well: a large graph is solved for seconds.
-_THREADS = ThreadPoolExecutor(2, "lemica")
-
-
 class RequestError(ValueError):
     """A request lacks something, or holds something else than its route takes."""
+
+
+class KindError(RequestError):
+    """The content of a request is of a kind that its route does not take."""
+
+
+class BusyError(RequestError):
+    """There is more to do than can be waited for."""
 
 
 class TooLargeError(RequestError):
@@ -55,12 +61,49 @@ STATUS: dict[type[Exception], int] = {
     CalibrationTakenError: 409,
     TakenError: 409,
     TooLargeError: 413,
+    KindError: 415,
+    BusyError: 503,
+    ForbiddenError: 403,
     RequestError: 400,
     ScheduleError: 400,
     GraphError: 400,
     SolverError: 400,
 }
 """The status of each error; the first that fits."""
+
+
+class Workers:
+    """Threads for requests of one kind, with a short queue.
+
+    Not the loop's own threads, which ComfyUI uses as well: a large graph is solved for seconds.
+
+    Args:
+        name: of the threads.
+        threads: how many requests are worked on at once.
+        waiting: how many more may wait; any further one is refused.
+    """
+
+    def __init__(self, name: str, threads: int, waiting: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, f"lemica-{name}")
+        self._room = Semaphore(threads + waiting)
+
+    def do(self, work: Callable[[], T]) -> Awaitable[T]:
+        """What the work returns; BusyError where too much waits already."""
+        if not self._room.acquire(blocking=False):
+            raise BusyError("Too many requests wait already: try again in a while.")
+        future = self._threads.submit(work)
+        future.add_done_callback(lambda _: self._room.release())
+        return asyncio.wrap_future(future)
+
+
+READING = Workers("reading", threads=2, waiting=64)
+"""Lists and files, which are there at once."""
+
+SOLVING = Workers("solving", threads=2, waiting=16)
+"""What may take seconds."""
+
+CHANGING = Workers("changing", threads=1, waiting=64)
+"""Changes, of which one is made at a time."""
 
 
 class Body:
@@ -129,40 +172,40 @@ def short(value: object) -> str:
     return "missing" if value is None else shown(value)
 
 
-def by_query(work: Callable[[Mapping[str, str]], object]) -> Handler:
-    """The route whose ``work`` takes the query string; it runs in a thread."""
+def by_query(work: Callable[[Mapping[str, str]], object], workers: Workers = READING) -> Handler:
+    """The route whose ``work`` takes the query string; it runs in a thread of ``workers``."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        return await _answer(_query(request), work)
+        return await _answer(request, _query, work, workers)
 
     return handler
 
 
-def by_body(work: Callable[[Body], object]) -> Handler:
-    """The route whose ``work`` takes a JSON object; it runs in a thread."""
+def by_body(work: Callable[[Body], object], workers: Workers) -> Handler:
+    """The route whose ``work`` takes a JSON object; it runs in a thread of ``workers``."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        return await _answer(_content(request), lambda content: work(Body(content)))
+        return await _answer(request, _content, lambda content: work(Body(content)), workers)
 
     return handler
 
 
-def by_form(work: Callable[[web.FileField], object]) -> Handler:
-    """The route whose ``work`` takes the file of a form; it runs in a thread."""
+def by_form(work: Callable[[web.FileField], object], workers: Workers) -> Handler:
+    """The route whose ``work`` takes the file of a form; it runs in a thread of ``workers``."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        return await _answer(_file(request), work)
+        return await _answer(request, _file, work, workers)
 
     return handler
 
 
-async def _answer(reading: Awaitable[T], work: Callable[[T], object]) -> web.StreamResponse:
+async def _answer(
+    request: web.Request, read: Callable[[web.Request], Awaitable[T]], work: Callable[[T], object], workers: Workers
+) -> web.StreamResponse:
     try:
-        request = await reading
-    except RequestError as error:
-        return _refusal(error)
-    try:
-        return await asyncio.get_running_loop().run_in_executor(_THREADS, lambda: _done(work(request)))
+        check_sender(request)
+        content = await read(request)
+        return await workers.do(lambda: _done(work(content)))
     except tuple(STATUS) as error:
         return _refusal(error)
     except OSError as error:
@@ -188,11 +231,16 @@ async def _query(request: web.Request) -> Mapping[str, str]:
 
 
 async def _content(request: web.Request) -> bytes:
+    if request.content_type != "application/json":
+        raise KindError(f"The request is {request.content_type}: send a JSON object as application/json.")
     content = bytearray()
-    async for chunk in request.content.iter_any():
-        content += chunk
-        if len(content) > MAX_BYTES:
-            raise TooLargeError(f"The request has more than {MAX_BYTES} bytes: send less.")
+    try:
+        async for chunk in request.content.iter_any():
+            content += chunk
+            if len(content) > MAX_BYTES:
+                raise TooLargeError(f"The request has more than {MAX_BYTES} bytes: send less.")
+    except (HttpProcessingError, web.RequestPayloadError) as error:
+        raise RequestError(f"The request is broken ({str(error)[:200]}): send it again.") from None
     return bytes(content)
 
 
@@ -203,8 +251,8 @@ async def _file(request: web.Request) -> web.FileField:
         file = (await request.post()).get("file")
     except web.HTTPRequestEntityTooLarge:
         raise TooLargeError(f"The file is too large: this server takes {request.client_max_size} bytes.") from None
-    except (ValueError, LookupError, RuntimeError, HttpProcessingError, web.HTTPException) as error:
-        raise RequestError(f"The form is broken ({error}): send it again.") from None
+    except (ValueError, LookupError, RuntimeError, HttpProcessingError, web.RequestPayloadError, web.HTTPException) as error:
+        raise RequestError(f"The form is broken ({str(error)[:200]}): send it again.") from None
     if not isinstance(file, web.FileField):
         raise RequestError("The form has no file in the field 'file': choose one.")
     return file

@@ -59,17 +59,23 @@ def one_at_a_time(change: Callable[[T], object]) -> Callable[[T], object]:
     return locked
 
 
-@one_at_a_time
 def save(body: Body) -> dict[str, object]:
     """Save a schedule as it came, or one that is solved for it; of a preset also what ``undo`` takes."""
     if ("schedule" in body) == ("calibration" in body):
         raise RequestError("The request has to hold either a schedule or the name of a calibration to solve.")
     name = body.text("name")
     schedule = _sent(body, name) if "schedule" in body else _solved(body, name)
-    replaced = next((known for known in library().own() if known.name == name), None)
-    if replaced is None or not body.flag("replace", False):
-        _check_free(name)
-    library().save(schedule)
+    replaces = body.flag("replace", False)
+
+    @one_at_a_time
+    def keep(made: Schedule) -> Schedule | None:
+        replaced = next((known for known in library().own() if known.name == name), None)
+        if replaced is None or not replaces:
+            _check_free(name)
+        library().save(made)
+        return replaced
+
+    replaced = keep(schedule)
     if "preset" not in body:
         return {"name": name}
     return {"name": name, "saved": schedule.to_json(), "replaced": None if replaced is None else replaced.to_json()}

@@ -23,16 +23,17 @@ def show_library(query: Mapping[str, str]) -> dict[str, object]:
         {**schedule_view(schedule), "own": mine, "source": dict(schedule.source)}
         for mine, found in ((True, own), (False, packaged)) for schedule in found
     ]
-    graphs = calibrations().all()
+    graphs, unreadable = calibrations().contents()
+    jobs, broken = half_run(calibrations().root, {path.stem for _, _, path in graphs})
     titles = {family.key: family.title for family in library().families()}
-    for key in (*(schedule["family"] for schedule in schedules), *(graph.family for _, graph in graphs)):
+    for key in (*(schedule["family"] for schedule in schedules), *(graph.family for _, graph, _ in graphs)):
         titles.setdefault(key, key)
     return {
         "families": [{"key": key, "title": title} for key, title in titles.items()],
         "schedules": schedules,
-        "calibrations": [calibration_entry(name, graph) for name, graph in graphs],
-        "jobs": half_run(calibrations().root, {calibrations().file(name).stem for name, _ in graphs}),
-        "problems": [*problems, *calibrations().problems()],
+        "calibrations": [calibration_entry(name, graph) for name, graph, _ in graphs],
+        "jobs": jobs,
+        "problems": [*problems, *unreadable, *broken],
     }
 
 

@@ -6,24 +6,24 @@ from aiohttp import web
 
 from . import route_changes as changes
 from . import route_views as views
-from .route_answer import Handler, by_body, by_form, by_query
+from .route_answer import CHANGING, SOLVING, Handler, by_body, by_form, by_query
 from .route_cost import show_cost
 from .route_plan import show_plan
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "library", by_query(views.show_library)),
-    ("GET", "calibration", by_query(views.show_calibration)),
+    ("GET", "calibration", by_query(views.show_calibration, SOLVING)),
     ("GET", "jobs", by_query(views.show_running)),
     ("GET", "export", by_query(changes.export)),
-    ("POST", "plan", by_body(show_plan)),
-    ("POST", "cost", by_body(show_cost)),
-    ("POST", "solve", by_body(views.show_solution)),
-    ("POST", "save", by_body(changes.save)),
-    ("POST", "undo", by_body(changes.undo)),
-    ("POST", "rename", by_body(changes.rename)),
-    ("POST", "delete", by_body(changes.delete)),
-    ("POST", "merge", by_body(changes.merge)),
-    ("POST", "import", by_form(changes.import_file)),
+    ("POST", "plan", by_body(show_plan, SOLVING)),
+    ("POST", "cost", by_body(show_cost, SOLVING)),
+    ("POST", "solve", by_body(views.show_solution, SOLVING)),
+    ("POST", "save", by_body(changes.save, CHANGING)),
+    ("POST", "undo", by_body(changes.undo, CHANGING)),
+    ("POST", "rename", by_body(changes.rename, CHANGING)),
+    ("POST", "delete", by_body(changes.delete, CHANGING)),
+    ("POST", "merge", by_body(changes.merge, CHANGING)),
+    ("POST", "import", by_form(changes.import_file, CHANGING)),
 )
 
 

@@ -46,7 +46,12 @@ class Folder(Generic[T]):
     def files(self) -> list[Found[T]]:
         """Every file by name; files that are removed meanwhile are left out, and forgotten."""
         found: dict[str, Found[T]] = {}
-        for entry in self._entries():
+        try:
+            entries = self._entries()
+        except OSError as error:
+            self._known = {}
+            return [Found(self.path, (0, 0, 0), problem=f"the folder cannot be read, {error.strerror}.")]
+        for entry in entries:
             try:
                 if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.path.resolve()):
                     found[entry.name] = _amiss(entry, LINK)

@@ -6,9 +6,10 @@ import difflib
 import hashlib
 import json
 import logging
+import os
 import re
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -91,12 +92,13 @@ class Library:
         """Write a schedule to the user's directory, replacing the user's schedule of that name; returns its file.
 
         A crash leaves the old file or the new one, never half of one. Raises ScheduleError for the name of a packaged
-        schedule, or without a user's directory; OSError when the disk refuses.
+        schedule, for one whose file holds something else, or without a user's directory; OSError when the disk refuses.
         """
         if self._user is None:
             raise ScheduleError("There is no user directory for schedules: start the library with one to save.")
         if any(packaged.name == schedule.name for packaged in self._packaged_schedules()):
             raise NameTakenError(f"{schedule.name!r} is a packaged schedule, which is read only: choose another name.")
+        self.check_file(schedule.name)
         path = self._file_of(schedule.name) or self._user / file_name(schedule.name)
         text = dump_json(schedule.to_json())
         if len(text.encode()) > MAX_BYTES:
@@ -105,6 +107,15 @@ class Library:
         remove_left(self._user)
         write_changed(path, text.encode())
         return path
+
+    def check_file(self, name: str) -> None:
+        """NameTakenError where the file for a name is there and holds anything but the user's schedule of that name.
+
+        It may be of a newer version of the pack, or broken: it is not for this one to replace.
+        """
+        path = None if self._user is None else self._user / file_name(name)
+        if path is not None and os.path.lexists(path) and self._file_of(name) is None:
+            raise NameTakenError(taken_file("schedule", name, path))
 
     def delete(self, name: str) -> None:
         """Remove the user's schedule of this name; ScheduleError when there is none, or it is a packaged one."""
@@ -138,7 +149,7 @@ class Library:
         origin = "imported" if schedule.origin == "published" else schedule.origin
         schedule = replace(schedule, origin=origin, source={**schedule.source, "imported": True})
         names = {*taken, *(known.name for known in self.schedules())}
-        schedule = replace(schedule, name=free_name(schedule.name, names))
+        schedule = replace(schedule, name=free_name(schedule.name, names, self.check_file))
         self.save(schedule)
         return schedule
 
@@ -223,14 +234,25 @@ def file_name(name: str) -> str:
     return f"{slug or 'schedule'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
 
 
-def free_name(name: str, taken: Collection[str]) -> str:
-    """The name, or where it is taken the name with the first free number after it."""
+def free_name(name: str, taken: Collection[str], check: Callable[[str], None]) -> str:
+    """The name, or where it is taken the name with the first free number after it.
+
+    A name is taken as well where ``check`` raises ValueError.
+    """
     number, free = 2, name
-    while free in taken:
+    while free in taken or _refused(check, free):
         suffix = f" ({number})"
         free = f"{name[: MAX_NAME - len(suffix)].rstrip()}{suffix}"
         number += 1
     return free
+
+
+def taken_file(kind: str, name: str, path: Path) -> str:
+    """What to tell of a name whose file holds something else than what is to be replaced."""
+    return (
+        f"The file {path.name}, which a {kind} {name!r} would have, is there and holds something else or cannot be read: "
+        "choose another name, or move that file away."
+    )
 
 
 def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> str:
@@ -239,6 +261,14 @@ def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> st
     near = difflib.get_close_matches(shown, list(islice(known, NEAREST_OF)), n=3, cutoff=0.4)
     advice = f"did you mean {' or '.join(near)}?" if near else otherwise
     return f"There is no {kind} {shown!r}: {advice}"
+
+
+def _refused(check: Callable[[str], None], name: str) -> bool:
+    try:
+        check(name)
+    except ValueError:
+        return True
+    return False
 
 
 def _load_or_complain(path: Path) -> Schedule | str:

@@ -123,10 +123,11 @@ class Requests:
             for start in range(0, len(content), 1 << 16):
                 yield content[start : start + (1 << 16)]
 
-        self._check(route, SimpleNamespace(content=SimpleNamespace(iter_any=chunks)))
+        asked = {"method": "POST", "headers": {"X-LeMiCa": "1"}, "content_type": "application/json"}
+        self._check(route, SimpleNamespace(**asked, content=SimpleNamespace(iter_any=chunks)))
 
     def query(self, route: str, query: dict[str, str]) -> None:
-        self._check(route, SimpleNamespace(query=query))
+        self._check(route, SimpleNamespace(method="GET", headers={}, query=query))
 
     def form(self, content: bytes, headers: dict[str, str]) -> None:
         from unittest import mock
@@ -141,7 +142,7 @@ class Requests:
         stream.feed_data(content)
         stream.feed_eof()
         limits = {"client_max_size": 100 << 20, "loop": self._loop}
-        request = make_mocked_request("POST", "/lemica/import", headers, payload=stream, **limits, **self._server)
+        request = make_mocked_request("POST", "/lemica/import", {**headers, "X-LeMiCa": "1"}, payload=stream, **limits, **self._server)
         self._check("import", request)
 
     def _check(self, route: str, request: object) -> None:

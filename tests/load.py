@@ -123,7 +123,8 @@ def requests(url: str, route: str, bodies: list[dict | None]) -> tuple[list[floa
     for body in bodies:
         begin = time.perf_counter()
         content = None if body is None else json.dumps(body).encode()
-        connection.request("GET" if body is None else "POST", f"/lemica/{route}", content)
+        headers = {"X-LeMiCa": "1", "Content-Type": "application/json"}
+        connection.request("GET" if body is None else "POST", f"/lemica/{route}", content, headers)
         answer = connection.getresponse()
         answer.read()
         seconds.append(time.perf_counter() - begin)

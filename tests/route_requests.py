@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -48,8 +49,12 @@ def refuse(constant: str) -> None:
     raise AssertionError(f"{constant} is no JSON")
 
 
+OURS = {"X-LeMiCa": "1", "Content-Type": "application/json"}
+"""What the pages of the pack send with what may change something."""
+
+
 def send(server, path: str, content: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-    request = urllib.request.Request(server.url + path, content, dict(headers or {}))
+    request = urllib.request.Request(server.url + path, content, {**(OURS if content is not None else {}), **(headers or {})})
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return Answer(answer.status, dict(answer.headers), answer.read())
@@ -82,6 +87,7 @@ def send_much(server, size: int) -> int:
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
     connection.putrequest("POST", "/lemica/import")
     connection.putheader("Content-Type", "multipart/form-data; boundary=edge")
+    connection.putheader("X-LeMiCa", "1")
     connection.putheader("Content-Length", str(len(head) + size + len(tail)))
     connection.endheaders()
     connection.send(head)
@@ -92,6 +98,16 @@ def send_much(server, size: int) -> int:
     status = connection.getresponse().status
     connection.close()
     return status
+
+
+def post_at_once(server, path: str, content: bytes, headers: Mapping[str, str]) -> int:
+    """Send head and content in one piece, as programs may; the status of the answer."""
+    parts = urlsplit(server.url)
+    lines = [f"POST {path} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(content)}", "Connection: close"]
+    lines += [f"{key}: {value}" for key, value in headers.items()]
+    with socket.create_connection((parts.hostname, parts.port), timeout=120) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + content)
+        return int(connection.makefile("rb").readline().split()[1])
 
 
 def user_folder(server) -> Iterator[Path]:

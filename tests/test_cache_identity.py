@@ -68,8 +68,7 @@ def test_another_process_finds_the_same(comfyui, loras):
     assert told == [loras((5, 1.0, PARTS))], done.stderr[-2000:]
 
 
-def test_one_value_in_thousands_of_equal_shapes_is_told_where_all_of_a_training_differs(wan):
-    """Two LoRAs of one training: every value is another one."""
+def test_two_loras_of_equal_shapes_are_told_apart_by_their_values(wan):
     import torch
     from lemica.cache.identity import patches_digest
 

@@ -321,8 +321,8 @@ def test_missing_file_and_folder(tmp_path):
     ("tensors", "message"),
     [
         ({"more": np.ones(2)}, "the file holds"),
-        ({"errors": np.ones((2, 3), np.float32)}, "errors, F64"),
-        ({"segments": np.ones((3, 4), np.int64)}, "segments, I32"),
+        ({"errors": np.ones((2, 3), np.float32)}, "errors, float64"),
+        ({"segments": np.ones((3, 4), np.int64)}, "segments, int32"),
         ({"errors": np.ones((2, 4))}, "give floats of shape"),
         ({"errors": np.ones(6)}, "give floats of shape"),
         ({"errors": np.full((2, 3), -1.0)}, "finite and 0 or more"),

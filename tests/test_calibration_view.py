@@ -84,11 +84,17 @@ def test_what_has_no_path_is_refused():
 def test_half_run_calibrations_are_counted(tmp_path):
     from safetensors.numpy import save_file
 
-    assert half_run(tmp_path / "none", ()) == []
+    assert half_run(tmp_path / "none", ()) == ([], [])
     for name in ("done-1", "half-2", "no-job"):
         (tmp_path / name).mkdir()
         save_file({"replayed": np.array([1.0, np.nan, 2.0])}, tmp_path / name / "sample-a.safetensors")
     for name in ("done-1", "half-2"):
         (tmp_path / name / "job.json").write_text("{}")
     save_file({"other": np.zeros(1)}, tmp_path / "half-2" / "sample-b.safetensors")
-    assert half_run(tmp_path, {"done-1"}) == [{"name": "half-2", "samples": 2, "replays": 2}]
+    (tmp_path / "half-2" / "sample-c.safetensors").symlink_to("sample-a.safetensors")
+    jobs, problems = half_run(tmp_path, {"done-1"})
+    assert jobs == [{"name": "half-2", "samples": 3, "replays": 2}]
+    assert problems == [
+        "half-2/sample-b.safetensors: it holds no replays of a sample.",
+        "half-2/sample-c.safetensors: it is a link: copy the file here instead.",
+    ]

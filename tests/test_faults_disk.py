@@ -230,5 +230,5 @@ def test_a_folder_of_a_job_that_is_a_link_is_refused(tiny_wan, tmp_path):
     job.folder.path.symlink_to(tmp_path / "outside", target_is_directory=True)
     with pytest.raises(JobError, match="link"):
         job.run()
-    assert half_run(tmp_path / "root", set()) == []
+    assert half_run(tmp_path / "root", set()) == ([], [])
     assert sorted(path.name for path in (tmp_path / "outside").iterdir()) == ["job.json"]

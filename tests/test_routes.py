@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from route_requests import ODD_NAMES, files, get, make_graph, post, schedule, send, user_folder
+from route_requests import ODD_NAMES, OURS, files, get, make_graph, post, post_at_once, schedule, send, user_folder
 
 
 @pytest.fixture
@@ -50,7 +51,9 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
         "imported": False,
     }]
     assert shown["jobs"] == [{"name": "half-12345678", "samples": 1, "replays": 0}]
-    assert [line.partition(":")[0] for line in shown["problems"]] == ["broken.json", "broken.safetensors"]
+    assert [line.partition(":")[0] for line in shown["problems"]] == [
+        "broken.json", "broken.safetensors", "half-12345678/sample-1.safetensors",
+    ]
 
 
 def test_a_file_that_cannot_be_read_is_named_without_its_path(server, user):
@@ -197,6 +200,17 @@ def test_a_body_that_is_none_is_refused(server, user, route, content, status):
     answer = send(server, f"/lemica/{route}", content)
     assert answer.status == status and answer.error
     assert files(user) == before
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x", "gzip, gzip"])
+@pytest.mark.parametrize("route", ["plan", "save", "delete", "import"])
+def test_a_body_that_cannot_be_decoded_is_refused(server, user, route, encoding):
+    before = files(user)
+    kind = {"Content-Type": "multipart/form-data; boundary=edge"} if route == "import" else {}
+    for content in (b"{}", b"\x1f\x8b\x08\x00" + b"x" * 40, gzip.compress(b"{}" * 99)[:-4]):
+        headers = {**OURS, **kind, "Content-Encoding": encoding}
+        assert post_at_once(server, f"/lemica/{route}", content, headers) == 400
+    assert files(user) == before and get(server, "library").status == 200
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)

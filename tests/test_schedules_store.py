@@ -9,7 +9,7 @@ from pathlib import Path
 import lemica.schedules
 import pytest
 from lemica.schedules import Library, ScheduleError, dump_json, load_schedule_file
-from lemica.schedules.store import MAX_BYTES, file_name
+from lemica.schedules.store import MAX_BYTES, NameTakenError, file_name
 from test_schedules_schedule import make
 
 PACKAGED = Path(lemica.schedules.__file__).parent / "library"
@@ -183,9 +183,42 @@ def test_links_out_of_the_directory_are_not_followed(library, user, tmp_path):
     assert [schedule.name for schedule in library.own()] == ["demo/b2"]
     assert "link out of the directory" in library.problems()[0]
     (user / file_name("mine")).symlink_to(outside)
-    library.save(make(name="mine"))
+    with pytest.raises(NameTakenError, match=file_name("mine")):
+        library.save(make(name="mine"))
     assert load_schedule_file(outside).name == "outside"
-    assert library.get("mine").name == "mine"
+    assert (user / file_name("mine")).is_symlink()
+
+
+OTHERS = {
+    "newer": b'{"schema": 99, "name": "mine", "more": [1, 2]}', "broken": b"{", "empty": b"", "large": b" " * (MAX_BYTES + 1),
+    "another": dump_json(make(name="another").to_json()).encode(),
+}
+
+
+@pytest.mark.parametrize("held", [*OTHERS, "folder", "dangling"])
+def test_a_file_that_holds_something_else_keeps_its_name(library, user, held):
+    library.save(make(name="old"))
+    path = user / file_name("mine")
+    if held == "folder":
+        path.mkdir()
+    elif held == "dangling":
+        path.symlink_to("nowhere")
+    else:
+        path.write_bytes(OTHERS[held])
+    before = {file.name: file.lstat().st_ino for file in user.iterdir()}
+    for change in (lambda: library.save(make(name="mine")), lambda: library.rename("old", "mine")):
+        with pytest.raises(NameTakenError, match=f"{file_name('mine')}.*move that file away"):
+            change()
+    assert {file.name: file.lstat().st_ino for file in user.iterdir()} == before
+    assert held not in OTHERS or path.read_bytes() == OTHERS[held]
+    assert library.import_bytes(dump_json(make(name="mine").to_json()).encode()).name == "mine (2)"
+    assert library.get("old").name == "old"
+
+
+def test_a_directory_that_cannot_be_read_is_named(library, user):
+    user.symlink_to(user.name)
+    assert library.own() == () and library.stamps() == []
+    assert library.problems() == ["schedules: the folder cannot be read, Too many levels of symbolic links."]
 
 
 def test_two_files_of_one_name(library, user):

@@ -41,6 +41,11 @@ def test_a_saved_calibration_is_solved_by_name_and_again_when_it_was_made_again(
     first = watch(server, prompt)
     assert first.ran == ["solve"] and "2 of 8 steps computed, shortest path" in first.text("solve")
     assert "Saved" not in first.text("solve")
+    measured = {"solve": solve(calibration="basic", preset="custom", budget=3, save=False)}
+    assert "Predicted l1 error of a segment: worst " in (told := watch(server, measured).text("solve"))
+    assert "Measured error of the whole run: mean " in told
+    unmeasured = {"solve": solve(calibration="basic", preset="custom", budget=6, save=False)}
+    assert "It was not measured as a whole." in watch(server, unmeasured).text("solve")
     assert watch(server, prompt).ran == []
     watch(server, {"model": demo[0], "calibrate": calibrate(name="basic", negative_prompt="made again")})
     assert watch(server, prompt).ran == ["solve"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,32 @@ def test_a_saved_preset_is_what_the_lemica_node_runs(page, solved):
     assert solved["error"] is None
     (report,) = solved["reports"]
     assert report["schedule"] == f"{NAME}/fast" and tuple(report["computed"]) == saved.computed
+
+
+def test_before_saving_the_page_says_what_changes_for_which_steps(solved):
+    for told in (solved["foretold"], solved["focused"]):
+        assert re.fullmatch(
+            rf"fast: 4 of {STEPS} instead of {NAME}/{STEPS}b3 \(3 of {STEPS}, calibrated\), for these steps only\..*",
+            told["message"],
+        )
+        assert "fast" in told["saves"]
+    assert "other step counts are resampled" in solved["forAll"]["message"] and "fast · 4" in solved["forAll"]["saves"]
+    assert "these steps only" in solved["saved"]["message"]
+
+
+def test_a_save_is_undone_on_the_page(page, solved):
+    from lemica.schedules import Library
+
+    assert solved["forAll"]["undo"] == "Undo saving fast" and solved["undone"]["undo"] == ""
+    assert solved["undone"]["library"] == [] and solved["undone"]["saves"] == solved["foretold"]["saves"]
+    saved = Library(ROOT / "schedules" / "library", page.user / "lemica" / "schedules").get(f"{NAME}/fast")
+    assert saved.source["scope"] == "these steps" and saved.origin == "predicted"
+
+
+def test_predicted_and_measured_errors_stand_under_their_names(solved, calibrated):
+    assert any(figure.startswith("predictedworst ") for figure in solved["opened"]["figures"])
+    assert not any(figure.startswith("measured") for figure in solved["opened"]["figures"])
+    assert "measuredmean " in calibrated["done"]["numbers"] and ", worst " in calibrated["done"]["numbers"]
 
 
 def test_a_solver_is_there_after_a_reload_and_in_both_renderers(solved):

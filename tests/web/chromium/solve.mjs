@@ -34,11 +34,21 @@ const view = (page) =>
       numbers: text('.lemica-numbers'),
       message: text('.lemica-message'),
       saves: [...element.querySelectorAll('.lemica-saves button')].map((one) => one.textContent),
+      figures: [...element.querySelectorAll('.lemica-figure')].map((one) => one.textContent),
+      undo: element.querySelector('.lemica-undo:not(.lemica-hidden)')?.textContent ?? '',
       curve: element.querySelector('.lemica-error-line')?.getAttribute('points') ?? '',
       preset: value('preset'),
       widget: value('budget'),
       calibration: value('calibration')
     }
+  })
+
+/** The names of the user's schedules that are saved as a preset. */
+const own = (page) =>
+  page.evaluate(async () => {
+    const answer = await window.app.api.fetchApi('/lemica/library')
+    const { schedules } = await answer.json()
+    return schedules.filter((one) => one.own && one.source.preset).map((one) => one.name)
   })
 
 /** The view shows the path of a budget. */
@@ -140,10 +150,30 @@ await onPage(async (page) => {
     (budget) => document.querySelector('.lemica-solve-view')?.dataset.budget === String(budget),
     given.budget
   )
-  await page.locator('.lemica-solve-view button[data-preset="fast"]').click()
-  await page.waitForFunction(
-    () => /^Saved/.test(document.querySelector('.lemica-solve-view .lemica-message').textContent)
-  )
+  const fast = page.locator('.lemica-solve-view button[data-preset="fast"]')
+  const told = (pattern) =>
+    page.waitForFunction(
+      (pattern) => new RegExp(pattern).test(
+        document.querySelector('.lemica-solve-view .lemica-message').textContent
+      ),
+      pattern
+    )
+  await fast.hover()
+  await told('^fast: ')
+  const foretold = await view(page)
+  await page.locator('.lemica-solve-view .lemica-all-steps').check()
+  await fast.click()
+  await told('^Saved')
+  const forAll = await view(page)
+  await page.locator('.lemica-solve-view .lemica-undo').click()
+  await told('^Undone')
+  const undone = { ...(await view(page)), library: await own(page) }
+  await page.locator('.lemica-solve-view .lemica-all-steps').uncheck()
+  await fast.focus()
+  await told('^fast: ')
+  const focused = await view(page)
+  await fast.click()
+  await told('^Saved')
   const saved = await view(page)
   await page.waitForTimeout(1500)
   await open(page)
@@ -173,6 +203,7 @@ await onPage(async (page) => {
   const error = await queue(page)
   const reports = await page.evaluate(() => window.lemicaReports)
   return {
-    opened, times, rushed, keyed, preset, shortest, refused, saved, reloaded, vue, vueBox, error, reports
+    opened, times, rushed, keyed, preset, shortest, refused, foretold, forAll, undone, focused, saved, reloaded, vue,
+    vueBox, error, reports
   }
 }, { width: 1300, height: 1200 })
