@@ -9,6 +9,8 @@ import torch
 from .clock import Read, SigmaCheck, read, same_sigma
 from .plan import Call
 
+LEFT = "the sampler leaves the sigmas of its rehearsal"
+
 
 
 LEFT = "the sampler leaves the sigmas of its rehearsal"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..schedules import GridError, Rule, Schedule
+from ..schedules import Rule, Schedule, ScheduleError
 from .blocks import CALL_KEY, look_up, patch_stack, stack_family
 from .calls import ComputedCall, SkippingCall
 from .families import StackFamily
@@ -55,12 +55,17 @@ def full_schedule(sigmas: Sequence[float]) -> Schedule:
     return Schedule(name="full", family="any", steps=steps, computed=tuple(range(steps)), rules=rules, origin="custom")
 
 
+def every_step(sigmas: Sequence[float], why: str) -> tuple[Schedule, str]:
+    """The schedule of a run that nothing can be reused in, and the note that says why."""
+    return full_schedule(sigmas), f"computing every step: {why}"
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduledRuns:
     """Makes the run for the sigmas that a sampler comes with.
 
     Args:
-        choose: gives the schedule; raises GridError where none can be had.
+        choose: gives the schedule; raises ScheduleError where none fits.
         cache_device: one of CACHE_DEVICES.
         has_stack: whether residual rules work on this model; without, they are run on the output.
         on_step: is told every call of the sampler.
@@ -75,12 +80,12 @@ class ScheduledRuns:
         """A run by the chosen schedule, or one that computes every step where that is the safe thing."""
         other = next((name for key, name in OTHER_CACHES.items() if key in transformer_options), None)
         if other is not None:
-            schedule, note = full_schedule(sigmas), f"computing every step: {other} works on the same model"
+            schedule, note = every_step(sigmas, f"{other} works on the same model")
         else:
             try:
                 schedule, note = self.choose(sigmas)
-            except GridError as error:
-                schedule, note = full_schedule(sigmas), f"computing every step: {error}"
+            except ScheduleError as error:
+                schedule, note = every_step(sigmas, str(error))
         if not self.has_stack and any(rule.target == "residual" for rule in schedule.rules):
             schedule = on_output(schedule)
             note = "; ".join(filter(None, [note, "rules run on the output, this model's block stack is not known"]))

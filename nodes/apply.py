@@ -15,7 +15,7 @@ from server import PromptServer
 from ..cache.identity import identify
 from ..cache.placement import CACHE_DEVICES
 from ..cache.report import RunReport
-from ..cache.wrapper import Choose, OnStep, install
+from ..cache.wrapper import Choose, OnStep, every_step, install
 from ..calibration.choose import choose
 from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
 from .library import calibrations, library
@@ -75,7 +75,8 @@ def chooser(
 ) -> Choose:
     """Finds the schedule for this model once the sigmas of a run are known.
 
-    ``computed`` steps replace those of the schedule that is found; ``on_plan`` is told the family and the schedule.
+    ``computed`` steps replace those of the schedule that is found; ``on_plan`` is told the family and the schedule. A run
+    that the budget, the steps or the schedule do not fit computes every step, and its note says why.
 
     Raises:
         ScheduleError: there is no schedule or calibration of that name.
@@ -84,7 +85,7 @@ def chooser(
     if name is not None and name not in calibrations().names():
         library().get(name)
 
-    def chosen(sigmas: Sequence[float]) -> tuple[Schedule, str]:
+    def fitting(sigmas: Sequence[float]) -> tuple[Schedule, str]:
         wanted = min(len(computed), len(sigmas) - 1) if computed else budget
         selection = choose(
             library(), calibrations(), match, sigmas, preset=preset, budget=wanted, name=name, rule=rule
@@ -92,8 +93,16 @@ def chooser(
         schedule, note = selection.schedule, selection.note
         if computed:
             schedule, note = by_hand(schedule, computed), f"steps chosen by hand, rules of {schedule.name}"
-        on_plan(match.key, schedule)
         return schedule, f"{match.note}: {note}"
+
+    def chosen(sigmas: Sequence[float]) -> tuple[Schedule, str]:
+        try:
+            schedule, note = fitting(sigmas)
+        except ScheduleError as error:
+            # What does not fit this run may fit the one before it, whose time is spent already.
+            schedule, note = every_step(sigmas, str(error))
+        on_plan(match.key, schedule)
+        return schedule, note
 
     return chosen
 

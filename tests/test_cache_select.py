@@ -83,8 +83,13 @@ def test_an_estimate_says_that_it_is_one(tiny_wan, accelerated):
     assert "estimated" in reports[0].line() and "until this model is calibrated" in reports[0].line()
 
 
-def test_a_budget_above_the_steps_is_an_error_before_the_first_call(tiny_wan, accelerated):
-    from lemica.schedules import ScheduleError
+def test_a_budget_above_the_steps_computes_every_step_and_says_so(tiny_wan, accelerated):
+    import torch
 
-    with pytest.raises(ScheduleError, match="11.*10 steps"):
-        tiny_wan.sample(accelerated(lambda report: None, budget=11), steps=10)
+    reports = []
+    model = accelerated(reports.append, budget=11)
+    latent = tiny_wan.sample(model, steps=10)
+    assert "computing every step: The budget is 11 in a run of 10 steps" in reports[0].line()
+    assert torch.equal(latent, tiny_wan.sample(accelerated(reports.append, budget=10), steps=10))
+    tiny_wan.sample(model, steps=20)
+    assert len(reports[-1].computed) == 11 and "computing every step" not in reports[-1].line()

@@ -104,11 +104,23 @@ def test_a_choice_that_does_not_exist_is_refused_before_anything_runs(server, de
     assert told in json.dumps(refused(server, graph(demo_prompt, lemica(**changed))))
 
 
-def test_a_budget_above_the_steps_stops_before_sampling_with_both_numbers(server, demo_prompt):
-    from lemica.workflows.failure import Failure
-
-    with pytest.raises(Failure, match="7.*6 steps"):
-        server.queue(graph(demo_prompt, lemica(preset="custom", budget=7), seed=2))
+@pytest.mark.parametrize("asked, told", [
+    ({"budget": 5}, "The budget is 5 in a run of 3 steps"),
+    ({"budget": 1, "steps": "0,1,4"}, "Computed step 4 is not in a run of 3 steps"),
+])
+def test_what_fits_the_first_pass_alone_computes_every_step_of_the_second(server, demo_prompt, asked, told):
+    """One LeMiCa node, two samplers: the second makes fewer steps than the user asked to compute."""
+    prompt = graph(demo_prompt, lemica(preset="custom", **asked), seed=2)
+    inputs = {**prompt["sampler0"]["inputs"], "latent_image": ["sampler0", 0], "steps": 3, "denoise": 0.6}
+    prompt["second"] = {"class_type": "KSampler", "inputs": inputs}
+    prompt["save_second"] = {
+        "class_type": "SaveLatent", "inputs": {"samples": ["second", 0], "filename_prefix": "nodes/second"}
+    }
+    first, second = server.queue(prompt).lemica
+    assert (first["steps"], len(first["computed"])) == (6, 5 if "steps" not in asked else 3)
+    assert (second["steps"], second["computed"]) == (3, [0, 1, 2])
+    assert f"computing every step: {told}" in second["note"] and told in second["line"]
+    assert "computing every step" not in first["line"]
 
 
 def test_steps_chosen_by_hand_are_those_that_compute(server, demo_prompt):
@@ -119,14 +131,17 @@ def test_steps_chosen_by_hand_are_those_that_compute(server, demo_prompt):
     assert report["origin"] != "custom"
 
 
-@pytest.mark.parametrize(
-    "steps, told", [("0,x", "like '0, 3, 7'"), ("1,2", "step 0 has nothing"), ("0,6", "6 is not in a run of 6 steps")]
-)
-def test_steps_that_cannot_be_run_are_told(server, demo_prompt, steps, told):
+@pytest.mark.parametrize("steps, told", [("1,2", "step 0 has nothing"), ("0,6", "6 is not in a run of 6 steps")])
+def test_steps_that_cannot_be_reused_by_are_told_and_every_step_computes(server, demo_prompt, steps, told):
+    (report,) = server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps=steps), seed=5)).lemica
+    assert report["computed"] == [*range(STEPS)] and told in report["note"]
+
+
+def test_a_text_that_lists_no_steps_is_refused_before_anything_is_sampled(server, demo_prompt):
     from lemica.workflows.failure import Failure
 
-    with pytest.raises(Failure, match=told):
-        server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps=steps), seed=5))
+    with pytest.raises(Failure, match="like '0, 3, 7'"):
+        server.queue(graph(demo_prompt, lemica(preset="custom", budget=1, steps="0,x"), seed=5))
 
 
 def test_a_schedule_of_the_users_is_found_by_name_and_a_broken_one_hides_nothing(server, demo_prompt):
