@@ -20,9 +20,9 @@ from .sample import Sample
 from .segments import GraphError
 from .tensor_file import read_tensors
 
-SCHEMA = 1
-MAX_BYTES = 64 << 20
-"""Of a sample's file: two numbers a segment, and what it is about."""
+SCHEMA = 2
+MAX_BYTES = 1 << 30
+"""Of a sample's file: mostly the final latent of its full run, and the sketched derivatives."""
 
 _KEY = "lemica_sample"
 
@@ -37,15 +37,16 @@ class OtherPictureError(JobError):
 
 @dataclass(slots=True)
 class Measured:
-    """What is known of one sample: [edges] each, NaN where nothing was measured.
+    """What is known of one sample.
 
-    ``sketch`` is a few values of the full run's final latent, to tell whether the model still gives the same.
+    ``final``: the latent of its full run, flat. ``derivatives``: of its answers, [K, C, S]; empty for a sampler without a
+    response. ``replayed``: [edges], the errors that were replayed, NaN elsewhere.
     """
 
     sample: Sample
     conds: str
-    sketch: list[float]
-    deltas: np.ndarray
+    final: np.ndarray
+    derivatives: np.ndarray
     replayed: np.ndarray
 
 

@@ -1,8 +1,7 @@
-"""Replays of one sample: its reference trajectory, what a segment does to it, what a whole path does to it.
+"""The runs of one sample: its full run, replays of single segments, whole paths, walks along a path that is being fitted.
 
-A replay runs the real sampler again from the same noise: steps up to i recall the reference, i+1 .. j-1 reuse, and
-from j on the model computes (arXiv 2511.00090, section 3.2). What a segment does to the latent at its own end costs no
-model call with output rules; only what the rest of the trajectory makes of it does.
+A replay runs the real sampler again from the same noise: steps up to i recall the full run, i+1 .. j-1 reuse, and from j
+on the model computes (arXiv 2511.00090, section 3.2).
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ import torch
 from ..cache.placement import Placement
 from ..cache.plan import Call
 from ..cache.run import SamplingRun
-from ..cache.steps import Action, segment_actions
+from ..cache.steps import segment_actions
 from ..cache.trajectory import Trajectory
 from ..schedules import Rule, Schedule
-from .deltas import Deltas, segment_schedule
-from .latents import Distance, flat
+from .latents import Distance
+from .references.arrival import Segments
+from .references.reference import Recorder, Reference
+from .references.walk import Walk
 from .sampling import Callback, Sampling
 
 SKETCH = 32
@@ -33,79 +34,92 @@ class ReplayError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """The full run of a sample: what it computed, its latents x_0 .. x_N (flat, on the CPU), and its cost."""
+class FullRun:
+    """What a full run gave.
 
-    trajectory: Trajectory
-    latents: tuple[torch.Tensor, ...]
-    calls: int
+    ``final``: its latent, flat, on the CPU. ``derivatives``: of its answers, sketched, [K, C, S]; None for a sampler that
+    has no response. ``trajectory``: what replays recall, where they are wanted.
+    """
+
+    final: torch.Tensor
+    derivatives: np.ndarray | None
+    trajectory: Trajectory | None
     seconds: float
 
 
 class Replays:
-    """Everything that is measured of one sample.
+    """Everything that is run of one sample.
 
     Args:
         sampling: the sample.
-        rules: the rules to be replayed; with a residual among them the reference keeps residuals.
+        segments: of its sampler; None for one that has no response.
         distance: the error between final latents.
+        rules: those to be replayed, none where there are no replays; with a residual among them the full run keeps
+            residuals.
     """
 
-    def __init__(self, sampling: Sampling, rules: Sequence[Rule], distance: Distance) -> None:
+    def __init__(
+        self, sampling: Sampling, segments: Segments | None, distance: Distance, rules: Sequence[Rule] = ()
+    ) -> None:
         self.sampling = sampling
         self.steps = len(sampling.sigmas) - 1
+        self._segments, self._distance = segments, distance
+        self._recalled = bool(rules)
         self._residuals = any(rule.target == "residual" for rule in rules)
-        self._distance = distance
-        self._reference: Reference | None = None
+        self._full: FullRun | None = None
         self._final: torch.Tensor | None = None
 
-    def reference(self, callback: Callback | None = None) -> Reference:
+    def full(self, callback: Callback | None = None) -> FullRun:
         """The full run; made once, then remembered until ``forget``.
 
         Raises:
             ReplayError: a latent is not finite, or the sampler's calls cannot be told to its steps.
         """
-        if self._reference is None:
-            self._reference = self._record(callback)
-            self._final = self._reference.latents[self.steps]
-        return self._reference
+        if self._full is None:
+            self._full = self._record(callback)
+            self._final = self._full.final
+        return self._full
 
     def final(self, callback: Callback | None = None) -> torch.Tensor:
         """The final latent of the full run, flat; remembered for good."""
-        if self._final is None:
-            final = self.sampling.run(lambda sigmas: SamplingRun(_full(self.steps), sigmas, Placement("auto")), callback)
-            self._final = _finite(final, self.sampling)
-        return self._final
+        return self.full(callback).final if self._final is None else self._final
+
+    def recall(self, final: torch.Tensor) -> None:
+        """Take the full run's final latent from an earlier job."""
+        self._final = final
 
     def forget(self) -> None:
-        """Let go of the reference trajectory; its final latent stays."""
-        self._reference = None
-
-    def sketch(self) -> list[float]:
-        """A few values of the full run's final latent, to recognise it by."""
-        final = self.reference().latents[self.steps]
-        return final[torch.linspace(0, len(final) - 1, min(SKETCH, len(final))).long()].tolist()
-
-    def segment_deltas(self, segments: np.ndarray, rules: Sequence[Rule]) -> np.ndarray:
-        """The L1 distance at the end of every segment, [edges]; ``segments`` are [edges, 4], as ErrorGraph has them."""
-        return Deltas(self.sampling, self.reference()).of_segments(segments, rules)
+        """Let go of the full run; its final latent stays."""
+        self._full = None
 
     def replay(self, before: int, start: int, end: int, rule: Rule, callback: Callback | None = None) -> float:
         """The error in the final latent when one segment is reused and every step from its end on is computed (eq. 4)."""
         schedule = segment_schedule(self.steps, before, start, end, rule)
-        return self._error(self._run(schedule, segment_actions(self.steps, start, end), None, callback))
+        actions, recall = segment_actions(self.steps, start, end), self.full().trajectory
+        return self.error_of(
+            self.sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), actions, recall), callback)
+        )
 
     def path(self, schedule: Schedule, callback: Callback | None = None) -> float:
         """The error in the final latent of a whole run by ``schedule``."""
         self.final(callback)
-        return self._error(self.sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto")), callback))
+        return self.error_of(self.sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto")), callback))
 
-    def _error(self, final: torch.Tensor) -> float:
+    def walk(
+        self, derivatives: np.ndarray, computed: Sequence[int], known: Trajectory | None,
+        on_computed: Callable[[Trajectory, int], None], callback: Callback | None = None,
+    ) -> Walk:
+        """The sample on its way along a path, from what is kept of its full run."""
+        reference = Reference(self._segments, derivatives, self.sampling.mask)
+        return Walk(self.sampling, reference, computed, known, on_computed, callback)
+
+    def error_of(self, final: torch.Tensor) -> float:
+        """The error of another run's final latent."""
         return self._distance(_finite(final, self.sampling), self.final())
 
-    def _record(self, callback: Callback | None) -> Reference:
-        trajectory = Trajectory(self._residuals)
-        latents: dict[int, torch.Tensor] = {}
+    def _record(self, callback: Callback | None) -> FullRun:
+        trajectory = Trajectory(self._residuals) if self._recalled else None
+        recorder = None if self._segments is None else Recorder(self._segments.kinds, self.sampling.mask)
 
         def observe(call: Call | None, x: torch.Tensor) -> None:
             if call is None:
@@ -113,34 +127,33 @@ class Replays:
                     f"The calls of this sampler cannot be told to its {self.steps} steps, it chooses its own: calibrate "
                     "with another sampler, such as euler or dpmpp_2m."
                 )
-            if call.stage == 0:
-                latents[call.step] = flat(x)
 
-        schedule = _full(self.steps)
         begin = time.perf_counter()
         final = self.sampling.run(
-            lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), record=trajectory, observe=observe), callback
+            lambda sigmas: SamplingRun(
+                full_schedule(self.steps), sigmas, Placement("auto"), record=trajectory, observe=observe,
+                answered=None if recorder is None else recorder.answered,
+            ),
+            callback,
         )
         seconds = time.perf_counter() - begin
-        latents[self.steps] = _finite(final, self.sampling)
-        # A sampler that is followed by its sigmas alone may end before the last of them.
-        ordered = tuple(latents.get(step, final) for step in range(self.steps + 1))
-        return Reference(trajectory, ordered, self.sampling.report.calls, seconds)
-
-    def _run(
-        self,
-        schedule: Schedule,
-        actions: Sequence[Action],
-        observe: Callable[[Call | None, torch.Tensor], None] | None,
-        callback: Callback | None = None,
-    ) -> torch.Tensor:
-        recall = self.reference().trajectory
-        return self.sampling.run(
-            lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), actions, recall, observe=observe), callback
-        )
+        derivatives = None if recorder is None else recorder.derivatives()
+        return FullRun(_finite(final, self.sampling), derivatives, trajectory, seconds)
 
 
-def _full(steps: int) -> Schedule:
+def sketch_of(final: torch.Tensor) -> list[float]:
+    """A few values of a final latent, to recognise it by."""
+    return final[torch.linspace(0, len(final) - 1, min(SKETCH, len(final))).long()].tolist()
+
+
+def segment_schedule(steps: int, before: int, start: int, end: int, rule: Rule) -> Schedule:
+    """The schedule whose rules act on the segment: computed before it at ``before`` only, and from its end on."""
+    computed = tuple(sorted({0, max(before, 0), start, *range(end, steps)}))
+    return Schedule("segment", "any", steps, computed, (rule,) * len(computed), "custom")
+
+
+def full_schedule(steps: int) -> Schedule:
+    """The schedule that computes every step."""
     return Schedule("full", "any", steps, tuple(range(steps)), (Rule("output", "hold"),) * steps, "custom")
 
 

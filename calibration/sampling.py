@@ -5,21 +5,22 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 
 import comfy.model_management
 import comfy.sample
+import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ..cache.plan import rehearse
 from ..cache.report import RunReport
 from ..cache.run import SamplingRun
 from ..cache.wrapper import attach
+from .references.arrival import Segments
+from .references.response import NoResponseError, respond
 from .sample import Sample
-
-MOST_LANES = 32
-LANE_ELEMENTS = 1 << 20
-"""Of the latents of all lanes: ComfyUI makes room for a model's work on a batch, and unloads weights for a large one."""
 
 Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
 """Of every step: its number, the denoised latent, the latent, and N."""
@@ -86,12 +87,29 @@ class Sampling:
         return tuple((image.unbind()[0] if image.is_nested else image).shape)
 
     @property
-    def most_lanes(self) -> int:
-        """How many runs may be made as one, along the batch axis: few of a large latent, one where a batch is no copy."""
-        image = self._image
-        if image.is_nested or image.shape[0] > 1 or self._latent.get("noise_mask") is not None:
-            return 1
-        return max(1, min(MOST_LANES, LANE_ELEMENTS // image.numel()))
+    def mask(self) -> torch.Tensor | None:
+        """The denoise mask, flat, in the shape of the latent; None without one."""
+        mask = self._latent.get("noise_mask")
+        if mask is None:
+            return None
+        parts = self._image.unbind() if self._image.is_nested else [self._image]
+        masks = mask.unbind() if mask.is_nested else [mask] * len(parts)
+        whole = [comfy.sampler_helpers.prepare_mask(one, part.shape, part.device) for one, part in zip(masks, parts, strict=True)]
+        return torch.cat([one.flatten() for one in whole])
+
+    def segments(self) -> Segments:
+        """How segments arrive under this sampler.
+
+        Raises:
+            NoResponseError: its latents do not follow from the model's answers in a known way.
+        """
+        guider = copy.copy(self._guider)
+        # The model itself has its patches on while it samples only.
+        guider.inner_model = SimpleNamespace(model_sampling=self._attached.patcher.get_model_object("model_sampling"))
+        plan = rehearse(self._sampler, guider, self.sigmas, self.sample.seed)
+        if plan is None:
+            raise NoResponseError("its calls cannot be told to its steps")
+        return Segments(respond(self._sampler, guider, self.sigmas, plan, self.sample.seed), len(self.sigmas) - 1)
 
     @property
     def report(self) -> RunReport:
@@ -99,11 +117,9 @@ class Sampling:
         return self._attached.report
 
     def run(
-        self, new_run: Callable[[Sequence[float]], SamplingRun], callback: Callback | None = None, lanes: int = 1
+        self, new_run: Callable[[Sequence[float]], SamplingRun], callback: Callback | None = None
     ) -> torch.Tensor:
         """Sample once, with the state that ``new_run`` makes from the sigmas; the final latents, flat, on the CPU.
-
-        With ``lanes`` the latent and its noise are there so many times, one after the other.
 
         Interruptions by the user and errors of the model pass through.
         """
@@ -111,7 +127,7 @@ class Sampling:
         self._attached.new_run = new_run
         try:
             samples = self._guider.sample(
-                _times(self._noise(), lanes), _times(self._image, lanes), self._sampler, self._sigmas,
+                self._noise(), self._image, self._sampler, self._sigmas,
                 denoise_mask=self._latent.get("noise_mask"), callback=callback, disable_pbar=True, seed=self.sample.seed,
             )
         finally:
@@ -130,10 +146,6 @@ class Sampling:
         """The noise of the seed; drawing it also sets the generator that some samplers draw from."""
         noise = comfy.sample.prepare_noise(self._image, self.sample.seed, self._latent.get("batch_index"))
         return noise if self._add_noise else noise * 0.0
-
-
-def _times(latent: torch.Tensor, lanes: int) -> torch.Tensor:
-    return latent if lanes == 1 else latent.repeat(lanes, *[1] * (latent.ndim - 1))
 
 
 def ksampler_sampling(

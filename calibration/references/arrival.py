@@ -10,10 +10,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from .response import Response
+
+class Answer(NamedTuple):
+    """Where the model answers: the step and stage of a call, and its sigma."""
+
+    step: int
+    stage: int
+    sigma: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Response:
+    """What a sampler makes of the answers to its C calls.
+
+    Args:
+        calls: in their order.
+        moves: [kinds, C + 1, C], float64: by how much the latent of a call, or the final one, moves with an answer. The
+            first kind is the denoised latent that guidance gives; samplers with "cfg_pp" in their name have a second one,
+            that of the negative conditioning alone.
+    """
+
+    calls: tuple[Answer, ...]
+    moves: np.ndarray
+
+
+def euler_response(sigmas: Sequence[float]) -> Response:
+    """The response of Euler's method on N + 1 sigmas: x[k+1] = x[k] + (sigma[k+1] - sigma[k]) * d[k]."""
+    steps = len(sigmas) - 1
+    moves = np.zeros((1, steps + 1, steps))
+    for call, (sigma, after) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+        moves[0, call + 1, call] = 1.0 - after / sigma
+        for moment in range(call + 1, steps):
+            moves[0, moment + 1, call] = moves[0, moment, call] * sigmas[moment + 1] / sigmas[moment]
+    return Response(tuple(Answer(step, 0, sigma) for step, sigma in enumerate(sigmas[:-1])), moves)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,7 +79,11 @@ class Segments:
         self.kinds, self.calls = response.moves.shape[0], len(response.calls)
         self.stages = 1 + max(call.stage for call in response.calls)
         self.call_of = {(call.step, call.stage): place for place, call in enumerate(response.calls)}
-        self._sigmas = response.sigmas
+        self.sigmas = [call.sigma for call in response.calls]
+
+    def stages_of(self, step: int) -> list[int]:
+        """The stages that a step has."""
+        return [stage for stage in range(self.stages) if (step, stage) in self.call_of]
 
     def moment(self, step: int) -> int:
         """The first call of a step, or the end of the run for N."""
@@ -87,7 +124,7 @@ class Segments:
         found, call = [], after
         for end in ends:
             while call < self.moment(end):
-                stage, sigma = self.response.calls[call].stage, self._sigmas[call]
+                stage, sigma = self.response.calls[call].stage, self.sigmas[call]
                 source = self.call_of.get((start, stage))
                 if source is not None and sigma > 0:
                     own = deviation(call, call)
@@ -95,11 +132,9 @@ class Segments:
                         answers[kind, call] = own
                         answers[kind, call, first + kind * calls + call] += sigma
                         answers[kind, call, held + kind * stages + stage] -= sigma
-                        answers[kind, call, slope + kind * stages + stage] -= sigma * (sigma - self._sigmas[source])
+                        answers[kind, call, slope + kind * stages + stage] -= sigma * (sigma - self.sigmas[source])
                 call += 1
             rows = np.stack([deviation(moment, self.moment(end)) for moment in self.moments(end)])
-            shape = (len(rows), kinds, -1)
             parts = np.split(rows, [first, held, slope], axis=1)
-            found.append(Arrival(parts[0].reshape(len(rows), kinds, -1) if earlier else parts[0].reshape(len(rows), kinds, 0),
-                                 *(part.reshape(shape) for part in parts[1:])))
+            found.append(Arrival(*(part.reshape(len(rows), kinds, part.shape[1] // kinds) for part in parts)))
         return found

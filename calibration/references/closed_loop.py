@@ -91,7 +91,7 @@ class Deviations:
             effects = np.stack([
                 sum(
                     np.float32(arrival.held[place, kind, stage]) * self._own[segments.past(step, stage, start)][kind]
-                    for kind in range(kinds) for stage in range(segments.stages) if (start, stage) in segments.call_of
+                    for kind in range(kinds) for stage in segments.stages_of(start)
                 )
                 for step in computed
             ]).astype(np.float64)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import comfy.samplers
-import numpy as np
 import torch
 
 from ...cache.plan import Call
+from .arrival import Answer, Response
 
 LINEAR = 1e-4
 """How far latents may be off what the impulses make of them, of their size: rounding, not another function."""
@@ -30,26 +29,6 @@ START = 0.01
 
 class NoResponseError(ValueError):
     """The latents of this sampler are no such function of the model's answers."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Response:
-    """What a sampler makes of the answers of its C calls.
-
-    Args:
-        calls: by step, stage and sigma, in their order.
-        moves: [kinds, C + 1, C], float64: by how much the latent of a call, or the final one, moves with an answer. The
-            first kind is the denoised latent that guidance gives; samplers with "cfg_pp" in their name have a second one,
-            that of the negative conditioning alone.
-    """
-
-    calls: tuple[Call, ...]
-    moves: np.ndarray
-
-    @property
-    def sigmas(self) -> np.ndarray:
-        """The sigma of every call, [C]."""
-        return np.array([call.sigma for call in self.calls])
 
 
 class _Impulses:
@@ -126,4 +105,4 @@ def respond(
     for found, expected in ((each, moves[..., None].expand_as(each)), (moved[:, -1], together)):
         if not (found - expected).abs().max() <= LINEAR * max(1.0, expected.abs().max().item()):
             raise NoResponseError("its latents are no affine function of the answers")
-    return Response(tuple(plan), moves[: model.kinds].numpy())
+    return Response(tuple(Answer(call.step, call.stage, call.sigma) for call in plan), moves[: model.kinds].numpy())

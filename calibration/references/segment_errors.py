@@ -1,4 +1,4 @@
-"""The errors of all segments under all rules, from Gram matrices alone: an ErrorGraph without a model call."""
+"""The errors of all segments under all rules, from Gram matrices alone: no model call, and no run of the sampler."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ def segment_errors(
 ) -> np.ndarray:
     """The root mean square by which the latent is off after each segment alone, [samples, edges].
 
+    A fitted rule looks back on the segment's start and the computed step before it, with the weights that are best for
+    all samples.
+
     Args:
         segments: of the sampler and its grid.
         grams: of every sample, [K * C, K * C].
         rows: [edges, 4], as ErrorGraph has its segments.
-        rules: those that the last column counts; fitted ones get their weights by least squares over all samples.
+        rules: those that the last column counts.
     """
-    grams = np.stack(grams)
-    errors = np.full((len(grams), len(rows)), np.nan)
-    by_start: dict[int, dict[int, list[int]]] = {}
-    for edge, (_, start, end, _) in enumerate(rows.tolist()):
-        by_start.setdefault(start, {}).setdefault(end, []).append(edge)
-    for start, by_end in by_start.items():
-        ends = sorted(by_end)
-        for end, arrival in zip(ends, segments.arrivals(start, ends), strict=True):
-            edges = by_end[end]
-            errors[:, edges] = _errors(segments, grams, arrival, start, rows[edges], rules)
+    stacked = np.stack(grams)
+    errors = np.full((len(stacked), len(rows)), np.nan)
+    order = np.lexsort((rows[:, 2], rows[:, 1]))
+    starts, first = np.unique(rows[order, 1], return_index=True)
+    for start, of_start in zip(starts.tolist(), np.split(order, first[1:]), strict=True):
+        ends, first_of_end = np.unique(rows[of_start, 2], return_index=True)
+        arrivals = segments.arrivals(start, ends.tolist())
+        for arrival, edges in zip(arrivals, np.split(of_start, first_of_end[1:]), strict=True):
+            errors[:, edges] = _errors(segments, stacked, arrival, start, rows[edges], rules)
     return errors
 
 
@@ -41,60 +43,60 @@ def _errors(
     segments: Segments, grams: np.ndarray, arrival: Arrival, start: int, rows: np.ndarray, rules: Sequence[Rule]
 ) -> np.ndarray:
     """The errors of the edges of one segment, [samples, edges]."""
-    befores = sorted(set(rows[:, 0].tolist()) - {-1})
-    place = {before: index for index, before in enumerate(befores)}
+    befores, place = np.unique(rows[:, 0], return_inverse=True)
+    known = befores >= 0
     own = _held(segments, arrival, start, start)
-    held = np.stack([_held(segments, arrival, before, start) for before in befores]) if befores else np.empty((0, *own.shape))
-    slopes = np.stack([_slope(segments, arrival, before, start) for before in befores]) if befores else held
-    base = arrival.derivatives.reshape(own.shape)
-    squares = np.zeros((len(grams), len(rows)))
-    fits: dict[int, list[np.ndarray]] = {}
-    for moment in range(len(base)):
-        vectors = np.concatenate([base[None, moment], own[None, moment], held[:, moment], slopes[:, moment]])
-        products = vectors @ grams @ vectors.T  # [samples, U, U]
-        fits.setdefault(0, []).append(products)
-    count = len(befores)
-    for edge, (before, _, _, kind) in enumerate(rows.tolist()):
-        rule = rules[kind]
-        index = place.get(before)
-        if rule.order == "fitted":
-            taken = [1] if index is None else [1, 2 + index]
-            weights = _least_squares(fits[0], taken)
-            numbers = {0: 1.0, **dict(zip(taken, weights))}
-        else:
-            numbers = {0: 1.0, 1: 1.0}
-            if rule.slope and index is not None:
-                numbers[2 + count + index] = rule.slope
-        used, values = list(numbers), np.array(list(numbers.values()))
-        for products in fits[0]:
-            squares[:, edge] += np.einsum("a,sab,b->s", values, products[:, used][:, :, used], values)
-    return np.sqrt(np.maximum(squares, 0.0) / len(base))
+    none = np.zeros_like(own)
+    held = [_held(segments, arrival, before, start) if before >= 0 else none for before in befores.tolist()]
+    slopes = [_slope(segments, arrival, before, start) if before >= 0 else none for before in befores.tolist()]
+    vectors = np.stack([arrival.derivatives.reshape(own.shape), own, *held, *slopes], axis=1)  # [M, U, K * C]
+    products = np.einsum("sumv->suv", (vectors[None] @ grams[:, None] @ vectors.transpose(0, 2, 1)).transpose(0, 2, 1, 3))
+    products /= len(vectors)
+    fitted = np.array([rules[kind].fitted for kind in rows[:, 3].tolist()])
+    slope = np.array([0.0 if rules[kind].fitted else rules[kind].slope for kind in rows[:, 3].tolist()])
+    other = 2 + place + np.where(fitted, 0, len(befores))
+    weights = np.stack([np.ones(len(rows)), slope * known[place]], axis=1)
+    if fitted.any():
+        weights[fitted] = _least_squares(products.sum(axis=0), other[fitted], known[place[fitted]])
+    first, second = weights.T
+    squares = (
+        products[:, 0, 0, None] + first**2 * products[:, 1, 1, None] + second**2 * products[:, other, other]
+        + 2 * (first * products[:, 0, 1, None] + second * products[:, 0, other] + first * second * products[:, 1, other])
+    )
+    return np.sqrt(np.maximum(squares, 0.0))
 
 
 def _held(segments: Segments, arrival: Arrival, step: int, start: int) -> np.ndarray:
     """What the derivatives of a computed step make of the arrival, [M, K * C], for a weight of one."""
     found = np.zeros((len(arrival.held), segments.kinds, segments.calls))
-    for stage in range(segments.stages):
-        if (start, stage) in segments.call_of:
-            found[:, :, segments.past(step, stage, start)] += arrival.held[:, :, stage]
+    for stage in segments.stages_of(start):
+        found[:, :, segments.past(step, stage, start)] += arrival.held[:, :, stage]
     return found.reshape(len(found), -1)
 
 
 def _slope(segments: Segments, arrival: Arrival, before: int, start: int) -> np.ndarray:
     """What the whole slope between two computed steps makes of the arrival, [M, K * C]."""
     found = np.zeros((len(arrival.slope), segments.kinds, segments.calls))
-    sigmas = segments.response.sigmas
-    for stage in range(segments.stages):
-        if (start, stage) in segments.call_of and (before, stage) in segments.call_of:
-            newest, older = segments.call_of[start, stage], segments.call_of[before, stage]
-            part = arrival.slope[:, :, stage] / (sigmas[newest] - sigmas[older])
+    for stage in segments.stages_of(start):
+        newest, older = segments.call_of[start, stage], segments.past(before, stage, start)
+        if newest != older:
+            part = arrival.slope[:, :, stage] / (segments.sigmas[newest] - segments.sigmas[older])
             found[:, :, newest] += part
             found[:, :, older] -= part
     return found.reshape(len(found), -1)
 
 
-def _least_squares(products: Sequence[np.ndarray], taken: Sequence[int]) -> np.ndarray:
-    """The weights of these vectors that bring the first one nearest to nothing, over all samples and moments."""
-    total = sum(each.sum(axis=0) for each in products)
-    normal = total[np.ix_(taken, taken)]
-    return np.linalg.solve(normal + RIDGE * np.trace(normal) * np.eye(len(taken)), -total[taken, 0])
+def _least_squares(products: np.ndarray, other: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The weights of the start and of another step, [edges, 2], that leave least over all samples.
+
+    Args:
+        products: of the vectors with one another: the deviation, the start's effect, those of the other steps.
+        other: [edges], which of them is the other step's.
+        known: [edges], whether there is another step.
+    """
+    normal = np.empty((len(other), 2, 2))
+    normal[:, 0, 0], normal[:, 1, 1] = products[1, 1], np.where(known, products[other, other], 1.0)
+    normal[:, 0, 1] = normal[:, 1, 0] = np.where(known, products[1, other], 0.0)
+    normal += RIDGE * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(2)
+    right = np.stack([np.full(len(other), products[0, 1]), np.where(known, products[0, other], 0.0)], axis=1)
+    return -np.linalg.solve(normal, right[..., None])[..., 0]

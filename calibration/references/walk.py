@@ -45,13 +45,13 @@ class Walk:
         reference: its full run, with the derivatives.
         computed: the computed steps of the path.
         known: what an earlier walk along this path computed, to be recalled.
-        on_computed: is told the trajectory after every computed step.
+        on_computed: is told what is known now, after every step that was computed.
         callback: of the sampler's runs.
     """
 
     def __init__(
         self, sampling: Sampling, reference: Reference, computed: Sequence[int], known: Trajectory | None = None,
-        on_computed: Callable[[int], None] = lambda step: None, callback: Callback | None = None,
+        on_computed: Callable[[Trajectory, int], None] = lambda known, step: None, callback: Callback | None = None,
     ) -> None:
         self._sampling, self._reference, self._callback = sampling, reference, callback
         self._computed = tuple(computed)
@@ -91,7 +91,7 @@ class Walk:
         def observe(call: Call | None, x: torch.Tensor) -> None:
             if call is not None and call.stage == 0:
                 if call.step and call.step - 1 in computed and call.step - 1 not in known:
-                    self._on_computed(call.step - 1)
+                    self._on_computed(self.trajectory, call.step - 1)
                 if call.step > last:
                     raise _Enough
 
