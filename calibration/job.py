@@ -17,7 +17,7 @@ import numpy as np
 from ..schedules import ModelIdentity, Schedule
 from .estimate import errors_of, replay_calls, replayed_edges
 from .graph import ErrorGraph
-from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name
+from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name, told_what_is_kept
 from .latents import LATENT_DISTANCES, Distance
 from .outcome import Contest, Outcome, Route, candidates, most_candidates
 from .replay import Replays
@@ -147,12 +147,14 @@ class Job:
         others = sum(schedule.budget == budget for schedule in self._others)
         return most_candidates(len(self.settings.rules), others) + self.settings.tries
 
+    @told_what_is_kept()
     def run(self) -> Result:
         """Measure what is not measured yet, solve, run the candidates, polish the best.
 
         Raises:
             JobError: the folder is taken, or holds another calibration, or the model gives other pictures than before.
             ReplayError: a sample cannot be measured.
+            OSError: the disk refuses; what was measured before is kept.
         """
         self.folder.open()
         before = self._computed()

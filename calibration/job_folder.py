@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from safetensors.numpy import save as to_bytes
 
+from ..cache.trajectory import Batch, Trajectory
+from ..schedules import ScheduleError
 from ..schedules.atomic import remove_left, write_atomically
+from ..schedules.schedule import shown
 from ..schedules.store import load_json
 from .sample import Sample
 from .segments import GraphError
@@ -25,6 +31,7 @@ MAX_BYTES = 1 << 30
 """Of a sample's file: mostly the final latent of its full run, and the sketched derivatives."""
 
 _KEY = "lemica_sample"
+_TENSORS = ("final", "derivatives", "replayed")
 
 
 class JobError(ValueError):
@@ -33,6 +40,18 @@ class JobError(ValueError):
 
 class OtherPictureError(JobError):
     """A full run ends elsewhere than the one that the sample was begun with."""
+
+
+@contextmanager
+def told_what_is_kept() -> Iterator[None]:
+    """A full disk, or a full quota, is told with what it means for a calibration; still an OSError of that number."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        told = "The disk is full, what was measured is kept: free some space and queue the calibration again to go on."
+        raise OSError(error.errno, told) from error
 
 
 @dataclass(slots=True)
@@ -50,9 +69,17 @@ class Measured:
     replayed: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The weights of a path's segments, and the errors of the samples with them, by their ids."""
+
+    weights: tuple[tuple[float, ...], ...]
+    errors: Mapping[str, float]
+
+
 @dataclass(slots=True)
 class JobFolder:
-    """The folder of one calibration: ``job.json``, one safetensors file a sample, ``paths.json``.
+    """The folder of one calibration: ``job.json``, one safetensors file a sample, ``paths.json``, ``fits.json``.
 
     Args:
         path: the folder; made when first written to.
@@ -68,6 +95,7 @@ class JobFolder:
     # Whether what is in the folder may be of other patches than the identity names.
     unknown_patches: bool = field(default=False, init=False)
     _paths: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
+    _fits: dict[str, Fit] = field(default_factory=dict, init=False)
     _lock: FileLock | None = field(default=None, init=False)
 
     def open(self) -> None:
@@ -91,7 +119,7 @@ class JobFolder:
         remove_left(self.path, 0)
         try:
             self._check_identity()
-            self._paths = self._read_paths()
+            self._paths, self._fits = self._read_paths(), self._read_fits()
         except BaseException:
             self.close()
             raise
@@ -119,10 +147,9 @@ class JobFolder:
         """Write what is known of a sample; an OSError leaves what was written before."""
         about = {
             "schema": SCHEMA, "prompt": measured.sample.prompt, "seed": measured.sample.seed, "conds": measured.conds,
-            "sketch": measured.sketch,
         }
-        content = to_bytes({"deltas": measured.deltas, "replayed": measured.replayed}, {_KEY: json.dumps(about)})
-        self._write(self._file(measured.sample, measured.conds), content)
+        tensors = {name: getattr(measured, name) for name in _TENSORS}
+        self._write(self._file(measured.sample, measured.conds), to_bytes(tensors, {_KEY: json.dumps(about)}))
 
     def path_error(self, key: str, sample: Sample, conds: str) -> float | None:
         """The measured error of a whole path on a sample, or None."""
@@ -132,6 +159,40 @@ class JobFolder:
         """Keep the measured error of a whole path on a sample."""
         self._paths.setdefault(key, {})[sample_id(sample, conds)] = error
         self._write(self.path / "paths.json", json.dumps(self._paths, sort_keys=True).encode())
+
+    def fit(self, key: str) -> Fit | None:
+        """The weights that were fitted for a path, and the errors of the samples with them, or None."""
+        return self._fits.get(key)
+
+    def save_fit(self, key: str, fit: Fit) -> None:
+        """Keep the weights of a path, and what they came to; what its walks computed goes."""
+        self._fits[key] = fit
+        content = {known: {"weights": one.weights, "errors": one.errors} for known, one in self._fits.items()}
+        self._write(self.path / "fits.json", json.dumps(content, sort_keys=True).encode())
+        for file in self.path.glob("walk-*.safetensors"):
+            file.unlink(missing_ok=True)
+
+    def walk(self, key: str, sample: Sample, conds: str) -> Trajectory:
+        """What an interrupted walk along a path computed; a file that is broken is as good as none."""
+        known = Trajectory()
+        for file in self.path.glob(f"{_walk(key, sample, conds)}-*.safetensors"):
+            try:
+                _, tensors = read_tensors(file, MAX_BYTES)
+                for name, outputs in tensors.items():
+                    step, stage, place, index = map(int, name.split("."))
+                    known.batches.setdefault(Batch(step, stage, place), {})[index] = torch.from_numpy(outputs.copy())
+            except (GraphError, ValueError):
+                file.unlink(missing_ok=True)
+        known.batches = {batch: [found[index] for index in sorted(found)] for batch, found in known.batches.items()}
+        return known
+
+    def save_walk(self, key: str, sample: Sample, conds: str, known: Trajectory, step: int) -> None:
+        """Keep what a walk along a path computed at a step, so that it goes on there after a kill."""
+        tensors = {
+            f"{batch.step}.{batch.stage}.{batch.place}.{index}": output.float().contiguous().numpy()
+            for batch, outputs in known.batches.items() if batch.step == step for index, output in enumerate(outputs)
+        }
+        self._write(self.path / f"{_walk(key, sample, conds)}-{step}.safetensors", to_bytes(tensors))
 
     def _write(self, file: Path, content: bytes) -> None:
         """Write a file; a folder that somebody removed meanwhile is made anew, so that hours of a job are not lost."""
@@ -158,11 +219,11 @@ class JobFolder:
         if self.unknown_patches and "patches" in different:
             different.remove("patches")
         if different:
-            shown = "; ".join(
+            told = "; ".join(
                 f"{key[:60]}: {_short(theirs.get(key))} there, {_short(identity.get(key))} here" for key in different[:12]
             )
             raise JobError(
-                f"There is a calibration {self.path.name!r} already, made with other settings ({shown}): give this one "
+                f"There is a calibration {self.path.name!r} already, made with other settings ({told}): give this one "
                 "another name, or the same settings to go on with it."
             )
 
@@ -178,9 +239,21 @@ class JobFolder:
                 "remove it to measure paths anew."
             ) from None
         values = known.values() if isinstance(known, dict) else [None]
-        if not all(isinstance(errors, dict) and all(map(_is_error, errors.values())) for errors in values):
+        if not all(_are_errors(errors) for errors in values):
             raise JobError(f"{file.parent.name}/{file.name} holds no errors of paths: remove it to measure them anew.")
         return known
+
+    def _read_fits(self) -> dict[str, Fit]:
+        file = self.path / "fits.json"
+        if not file.exists():
+            return {}
+        try:
+            known = load_json(file)
+            return {key: Fit(tuple(map(tuple, one["weights"])), dict(one["errors"])) for key, one in known.items()}
+        except (ScheduleError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise JobError(
+                f"{file.parent.name}/{file.name} is broken ({str(error)[:300]}): remove it to fit weights anew."
+            ) from None
 
     def _file(self, sample: Sample, conds: str) -> Path:
         return self.path / f"sample-{sample_id(sample, conds)}.safetensors"
@@ -191,20 +264,20 @@ class JobFolder:
                 raise GraphError("it is a link")
             metadata, tensors = read_tensors(path, MAX_BYTES)
             about = json.loads(metadata.get(_KEY, "null"))
-            deltas, replayed = tensors["deltas"], tensors["replayed"]
+            final, derivatives, replayed = (tensors[name] for name in _TENSORS)
             if about["schema"] != SCHEMA:
                 raise GraphError(f"its schema is {about['schema']}, this version of ComfyUI-LeMiCa reads {SCHEMA}")
-            if {deltas.shape, replayed.shape} != {(self.edges,)}:
-                raise GraphError(f"it holds {len(deltas)} edges, this calibration has {self.edges}")
-            if {deltas.dtype, replayed.dtype} != {np.dtype(np.float64)}:
-                raise GraphError(f"it holds {deltas.dtype} and {replayed.dtype}, errors are float64")
-            if (np.isinf(deltas) | (deltas < 0) | np.isinf(replayed) | (replayed < 0)).any():
+            if (final.dtype, derivatives.dtype, replayed.dtype) != (np.float32, np.float32, np.float64):
+                raise GraphError(f"it holds {final.dtype}, {derivatives.dtype} and {replayed.dtype}")
+            if replayed.shape != (self.edges,) or final.ndim != 1 or derivatives.ndim != 3:
+                raise GraphError(f"it holds {shown([final.shape, derivatives.shape, replayed.shape])}")
+            if (np.isinf(replayed) | (replayed < 0)).any():
                 raise GraphError("an error is finite and 0 or more, or NaN when not measured")
-            sketch = [float(value) for value in about["sketch"]]
-            if not isinstance(about["conds"], str) or not 1 <= len(sketch) or not np.isfinite(sketch).all():
-                raise GraphError("its sketch or the name of its conds is none")
-            sample = Sample(about["prompt"], about["seed"])
-            return Measured(sample, about["conds"], sketch, deltas.copy(), replayed.copy())
+            if not len(final) or not np.isfinite(final).all() or not np.isfinite(derivatives).all():
+                raise GraphError("a latent of it is not finite")
+            if not isinstance(about["conds"], str):
+                raise GraphError("the name of its conds is none")
+            return Measured(Sample(about["prompt"], about["seed"]), about["conds"], final, derivatives, replayed.copy())
         except (GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise JobError(
                 f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "
@@ -218,10 +291,18 @@ def sample_id(sample: Sample, conds: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
+def _walk(key: str, sample: Sample, conds: str) -> str:
+    return f"walk-{hashlib.sha256(key.encode()).hexdigest()[:16]}-{sample_id(sample, conds)}"
+
+
 def folder_name(name: str) -> str:
     """The folder or file name for a calibration's name: never a path, and different for different names."""
     slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60]
     return f"{slug or 'calibration'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _are_errors(errors: object) -> bool:
+    return isinstance(errors, dict) and all(map(_is_error, errors.values()))
 
 
 def _is_error(value: object) -> bool:

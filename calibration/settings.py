@@ -31,6 +31,10 @@ class Settings:
 
     def check(self, steps: int) -> None:
         """JobError unless the settings fit a run of N steps."""
+        if steps < 1:
+            raise JobError(
+                "Nothing is sampled, as with denoise 0 or without sigmas: give a denoise above 0, or three sigmas or more."
+            )
         if steps < 2:
             raise JobError(f"A run of {steps} step has nothing to reuse: calibrate with more steps.")
         for what, value, choices in (("mode", self.mode, MODES), ("metric", self.metric, METRICS)):

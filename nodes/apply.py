@@ -18,10 +18,9 @@ from ..cache.report import RunReport
 from ..cache.wrapper import Choose, OnStep, every_step, install
 from ..calibration.choose import choose
 from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
-from .library import calibrations, library
+from .library import AUTO, calibrations, library
 
 CUSTOM = "custom"
-AUTO = "auto"
 AS_SCHEDULED = "as scheduled"
 RULES = [str(Rule(target, order)) for target in TARGETS for order in SLOPES]
 

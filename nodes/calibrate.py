@@ -80,6 +80,7 @@ class LeMiCaCalibrate(Calibrating):
     ) -> io.NodeOutput:
         order = Order(**measuring)
         order.check(model)
+        check_connected(positive)
         named = named_prompts(model, list(positive.values()), lines_of(prompts), clip)
         negative = negative_of(negative, negative_prompt, clip, named[0][1], cfg)
         attached = AttachedModel(model)
@@ -142,6 +143,7 @@ class LeMiCaCalibrateCustom(Calibrating):
         latent: Mapping[str, object], prompts: str, add_noise: bool, seed: int, seeds: int, **measuring: object,
     ) -> io.NodeOutput:
         order = Order(**measuring)
+        check_connected(guiders)
         given = list(guiders.values())
         model = given[0].model_patcher
         order.check(model)
@@ -165,6 +167,13 @@ class LeMiCaCalibrateCustom(Calibrating):
         guided = f"-cfg{given[0].cfg:g}" if hasattr(given[0], "cfg") else ""
         name = f"{len(sigmas) - 1}-{sampler_name_of(sampler)}-custom{guided}"
         return cls.measure(model, samplings, setup, name, order)
+
+
+def check_connected(inputs: Mapping[str, object]) -> None:
+    """JobError for an input that came as null, as a prompt of the API can have it."""
+    empty = [name for name, value in inputs.items() if value is None]
+    if empty:
+        raise JobError(f"{', '.join(empty)} came as null: connect something to it, or leave the input out.")
 
 
 def named_prompts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from ..cache.wrapper import OTHER_CACHES
 from ..calibration import METRICS, MODES
 from ..calibration.cluster.crew_job import CrewJob
 from ..calibration.job import Job, Settings
-from ..calibration.job_folder import JobError
+from ..calibration.job_folder import JobError, told_what_is_kept
 from ..calibration.latents import Distance
 from ..calibration.quality import measure
 from ..calibration.sampling import Sampling
@@ -28,7 +29,7 @@ from ..schedules.schedule import check_name, check_sigmas
 from .calibration_progress import Broadcast
 from .calibration_summary import picture_of, summary
 from .crew import hire
-from .library import calibrations, library
+from .library import calibrations, changing, check_not_reserved, library
 from .report import load_network
 from .types import Calibrated, ErrorGraphType, as_image
 
@@ -122,21 +123,41 @@ class Order:
             raise JobError("LPIPS compares decoded frames: connect a VAE, or set metric to l1.")
 
 
+KEPT_FRAMES = 2 << 30
+"""How many bytes of decoded references are kept, in memory that is not the GPU's."""
+
+
 class FrameDistance:
-    """The mean LPIPS between the decoded frames of two final latents."""
+    """The mean LPIPS between the decoded frames of two final latents.
+
+    Paths are measured on one sample after the other, so the frames of the references are kept: those that come first, as
+    many as fit, and beside them the last one.
+    """
 
     def __init__(self, sampling: Sampling, vae: VAE) -> None:
         network, missing = load_network()
         if network is None:
             raise JobError(missing)
         self._network, self._sampling, self._vae = network, sampling, vae
-        self._reference: torch.Tensor | None = None
-        self._frames: torch.Tensor | None = None
+        self._kept: dict[bytes, torch.Tensor] = {}
+        self._last: tuple[bytes, torch.Tensor] | None = None
+        self._bytes = 0
 
     def __call__(self, latents: torch.Tensor, reference: torch.Tensor) -> float:
-        if reference is not self._reference:
-            self._reference, self._frames = reference, self._decode(reference)
-        return measure(self._decode(latents), self._frames, self._network).lpips
+        frames = self._frames_of(reference)
+        return measure(self._decode(latents), frames, self._network).lpips
+
+    def _frames_of(self, reference: torch.Tensor) -> torch.Tensor:
+        # By content: a worker makes the full run of a sample again when it comes back to it.
+        key = hashlib.sha256(reference.numpy().tobytes()).digest()
+        if key in self._kept:
+            return self._kept[key]
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._decode(reference).cpu()
+        frames = self._last[1]
+        if self._bytes + frames.nbytes <= KEPT_FRAMES:
+            self._kept[key], self._bytes, self._last = frames, self._bytes + frames.nbytes, None
+        return frames
 
     def _decode(self, flat: torch.Tensor) -> torch.Tensor:
         frames = self._vae.decode(self._sampling.latents(flat))
@@ -190,8 +211,9 @@ def calibrate(
     with broadcast:
         broadcast.estimate(job.cost())
         result = job.run()
-        file = calibrations().save(name, result.graph)
-        folders = {str(library().save(schedule).parent) for schedule in result.schedules(name)}
+        with told_what_is_kept(), changing():
+            file = calibrations().save(name, result.graph)
+            folders = {str(library().save(schedule).parent) for schedule in result.schedules(name)}
         broadcast.end(job.cost())
     calibrated = Calibrated(name, result.graph, result.outcomes)
     text = summary(calibrated, result.computed, time.monotonic() - begin, [str(file), *folders])
@@ -219,6 +241,7 @@ def longest_segment(steps: int, smallest: int) -> int:
 
 def _check_names(name: str, sigmas: Sequence[float], budgets: Sequence[int]) -> None:
     """Refuse before the long part what could not be saved after it."""
+    check_not_reserved(name)
     check_sigmas(sigmas)
     names = {f"{name}/{len(sigmas) - 1}b{budget}" for budget in budgets}
     for schedule in names:

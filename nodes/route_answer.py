@@ -18,6 +18,7 @@ from ..calibration.store import CalibrationTakenError, UnknownCalibrationError
 from ..schedules import ScheduleError
 from ..schedules.schedule import is_count, shown
 from ..schedules.store import MAX_BYTES, NameTakenError, UnknownNameError
+from .library import ChangingError
 from .route_guard import ForbiddenError, check_sender
 
 logger = logging.getLogger("LeMiCa")
@@ -60,6 +61,7 @@ STATUS: dict[type[Exception], int] = {
     NameTakenError: 409,
     CalibrationTakenError: 409,
     TakenError: 409,
+    ChangingError: 409,
     TooLargeError: 413,
     KindError: 415,
     BusyError: 503,

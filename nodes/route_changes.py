@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import PurePath
-from threading import Lock
 from typing import TypeVar
 
 from aiohttp import web
-from filelock import FileLock, Timeout
 
 from ..calibration.graph_file import MAX_BYTES as MAX_GRAPH
 from ..calibration.job_folder import folder_name
@@ -21,40 +19,22 @@ from ..schedules.schedule import SCHEMA, check_name
 from ..schedules.select import SCOPES
 from ..schedules.store import MAX_BYTES as MAX_SCHEDULE
 from ..schedules.store import file_name
-from .apply import AUTO
-from .library import calibrations, library
+from .library import RESERVED, calibrations, changing, check_not_reserved, library
 from .route_answer import Body, RequestError, TakenError, TooLargeError, checked_name, short
 from .route_views import options_of
-from .solve import LINKED
 
 KINDS = ("schedule", "calibration")
 
-RESERVED = (AUTO, LINKED)
-"""What the inputs of the nodes offer besides names."""
-
 T = TypeVar("T")
-
-WAIT_SECONDS = 30
-"""How long a change waits for that of another ComfyUI."""
-
-_CHANGING = Lock()
 
 
 def one_at_a_time(change: Callable[[T], object]) -> Callable[[T], object]:
-    """Whether a name is free is asked before it is taken: no other change comes between the two.
-
-    Neither of this ComfyUI, nor of another one with the same user directory.
-    """
+    """Whether a name is free is asked before it is taken: no other change comes between the two."""
 
     @wraps(change)
     def locked(request: T) -> object:
-        root = calibrations().root.parent
-        root.mkdir(parents=True, exist_ok=True)
-        try:
-            with _CHANGING, FileLock(root / ".lock", timeout=WAIT_SECONDS):
-                return change(request)
-        except Timeout:
-            raise TakenError("Another ComfyUI is changing schedules or calibrations: try again.") from None
+        with changing():
+            return change(request)
 
     return locked
 
@@ -193,5 +173,6 @@ def _taken() -> set[str]:
 
 
 def _check_free(name: str) -> None:
+    check_not_reserved(name)
     if name in _taken():
         raise TakenError(f"The name {short(name)} is in use: choose another one.")

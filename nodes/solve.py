@@ -13,10 +13,9 @@ from ..calibration.picture import combined
 from ..schedules import PRESETS, SLOPES, TARGETS, Rule, find_family, preset_budget
 from ..schedules.select import SCOPES
 from .calibration_summary import SWEEPS, rules_of
-from .library import calibrations, library
+from .library import LINKED, calibrations, changing, check_not_reserved, library
 from .types import Calibrated, ErrorGraphType, ScheduleType, as_image
 
-LINKED = "linked"
 CUSTOM = "custom"
 BEST = "best per segment"
 RULES = [str(Rule(target, order)) for target in TARGETS for order in SLOPES]
@@ -104,7 +103,10 @@ class LeMiCaSolve(io.ComfyNode):
         measured = figures_of(path, calibrated.name, graph, library().own(graph.family), calibrations().root)
         text = in_words(calibrated, path, about, measured)
         if save:
-            text += f"\n\nSaved as {name} in {library().save(schedule)}."
+            check_not_reserved(name)
+            with changing():
+                file = library().save(schedule)
+            text += f"\n\nSaved as {name} in {file}."
         sweeps = {
             label: sweep(edges, graph.steps, constraints, objective=kind) for label, kind in SWEEPS.items()
         }

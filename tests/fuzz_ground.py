@@ -34,6 +34,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.inside: tuple[str, ...] = ()
+        self.folders: tuple[str, ...] = ()
+        """Folders of which only some files are inside: they may be made."""
         self.outside: list[str] = []
         self.on = False
         sys.addaudithook(self._hear)
@@ -58,7 +60,8 @@ class Watch:
                 # A relative path goes by the descriptor of a folder, as removing a tree does; the pack has only whole ones.
                 where = os.path.join(self.inside[0], os.fsdecode(path))
                 code = where.endswith((".py", ".pyc", ".so")) or f"{os.sep}.hypothesis{os.sep}" in where
-                if not where.startswith(self.inside) and not code:
+                made = event == "os.mkdir" and where in self.folders
+                if not where.startswith(self.inside) and not made and not code:
                     self.outside.append(f"{event} {where}")
 
 
@@ -167,7 +170,9 @@ def ground_of(folder: Path, watch: Watch) -> Iterator[Ground]:
     """The ground for the parsers, which may touch the pack's two directories and read its own library."""
     ground = Ground(folder, watch)
     ground.enter()
-    watch.inside = tuple(map(str, (ground.root, ground.uploads, ROOT / "schedules" / "library", "/dev/null")))
+    places = (ground.root / "schedules", ground.root / "calibrations", ground.root / ".lock", ground.uploads)
+    watch.inside = tuple(map(str, (*places, ROOT / "schedules" / "library", "/dev/null")))
+    watch.folders = (str(ground.root),)
     try:
         yield ground
     finally:

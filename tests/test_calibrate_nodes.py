@@ -213,7 +213,10 @@ def test_residual_rules_are_measured_beside_output_rules(server, demo):
         ({"steps": 1}, "1 step"),
         ({"longest": 9}, "from 2 to 8"),
         ({"metric": "lpips"}, "connect a VAE"),
-        ({"denoise": 0.0}, "nothing to reuse"),
+        ({"positive.positive1": None}, "JobError: positive1 came as null: connect"),
+        ({"denoise": 0.0}, "Nothing is sampled.*denoise above 0"),
+        ({"name": "auto"}, "'auto' is in use"),
+        ({"name": " linked "}, "'linked' is in use"),
         ({"name": "basic", "cfg": 2.0}, "basic.*already.*another name"),
         ({"name": "lemica-demo", "steps": 30}, "comes with the pack"),
         ({"name": "x" * 118}, "1 to 120 characters"),
@@ -232,6 +235,15 @@ def test_what_cannot_be_measured_is_told_before_anything_runs_and_nothing_is_los
     assert re.search(told, run.error, re.DOTALL), run.error
     assert "running" not in [event["state"] for event in run.events]
     assert files(server) == before
+
+
+def test_a_guider_that_is_null_and_sigmas_that_are_none_are_told(server, demo):
+    nodes = custom()
+    nodes["calibrate"]["inputs"]["guiders.guider1"] = None
+    assert "JobError: guider1 came as null" in watch(server, {"model": demo[0], **nodes}).error
+    nodes = custom()
+    nodes["sigmas"]["inputs"]["denoise"] = 0.0
+    assert "Nothing is sampled" in watch(server, {"model": demo[0], **nodes}).error
 
 
 def test_an_interrupted_calibration_keeps_what_it_has_and_goes_on_from_there(server, demo):

@@ -47,16 +47,24 @@ def test_residual_rules_need_a_known_block_stack(comfy):
         order.check(model)
 
 
-def test_lpips_compares_the_decoded_frames(comfy, monkeypatch):
+SHAPE = (1, 3, 2, 64, 64)
+
+
+class Network(torch.nn.Module):
+    """Stands for the network of LPIPS, whose trunk is not at hand: the mean difference."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()), requires_grad=False)
+
+    def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return (one - other).abs().mean((1, 2, 3), keepdim=True) * self.scale
+
+
+@pytest.fixture
+def frame_distance(comfy, monkeypatch):
+    """A distance of frames, and the list of what it has decoded."""
     from lemica.nodes import calibration_run
-
-    class Network(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = torch.nn.Parameter(torch.ones(()), requires_grad=False)
-
-        def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-            return (one - other).abs().mean((1, 2, 3), keepdim=True) * self.scale
 
     decoded = []
 
@@ -65,13 +73,69 @@ def test_lpips_compares_the_decoded_frames(comfy, monkeypatch):
         return latents.movedim(1, -1)
 
     monkeypatch.setattr(calibration_run, "load_network", lambda: (Network(), ""))
-    shape = (1, 3, 2, 64, 64)
-    sampling = SimpleNamespace(latents=lambda flat: flat.reshape(shape))
-    distance = calibration_run.FrameDistance(sampling, SimpleNamespace(decode=decode))
-    reference, other = torch.full((3 * 2 * 64 * 64,), 0.5), torch.full((3 * 2 * 64 * 64,), 0.6)
+    sampling = SimpleNamespace(latents=lambda flat: flat.reshape(SHAPE))
+    return calibration_run.FrameDistance(sampling, SimpleNamespace(decode=decode)), decoded
+
+
+def frames(value: float) -> torch.Tensor:
+    return torch.full((3 * 2 * 64 * 64,), value)
+
+
+def test_lpips_compares_the_decoded_frames(frame_distance):
+    distance, decoded = frame_distance
+    reference, other = frames(0.5), frames(0.6)
     assert distance(other, reference) == pytest.approx(0.2, rel=1e-4)
     assert distance(reference.clone(), reference) == 0
-    assert decoded == [shape] * 3
+    assert decoded == [SHAPE] * 3
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 5])
+def test_a_reference_is_decoded_once_however_samples_alternate(frame_distance, monkeypatch, kept):
+    """Of those that do not fit only the last one is kept."""
+    from lemica.nodes import calibration_run
+
+    distance, decoded = frame_distance
+    monkeypatch.setattr(calibration_run, "KEPT_FRAMES", kept * frames(0.0).nbytes)
+    references, rounds = [frames(0.1 * place) for place in range(5)], 4
+    for _ in range(rounds):
+        for place, reference in enumerate(references):
+            assert distance(reference + 0.05, reference.clone()) == pytest.approx(0.1, rel=1e-3), place
+            assert distance(reference, reference) == 0
+    compared = 2 * rounds * len(references)
+    assert len(decoded) - compared == kept + rounds * (len(references) - kept)
+    assert sum(one.nbytes for one in distance._kept.values()) == kept * frames(0.0).nbytes
+
+
+def test_a_calibration_decodes_every_reference_once(frame_distance, tmp_path):
+    """Its segments, then paths on one sample after the other."""
+    import tiny_wan
+    from lemica.calibration import Sample
+    from lemica.calibration.job import Job, Settings
+    from lemica.calibration.sampling import AttachedModel, ksampler_sampling
+    from lemica.schedules import ModelIdentity, Rule
+
+    distance, decoded = frame_distance
+    attached = AttachedModel(tiny_wan.make_wan())
+    samplings = [
+        ksampler_sampling(
+            attached, tiny_wan.conditioning(11), tiny_wan.conditioning(12), {"samples": torch.zeros(tiny_wan.LATENT_SHAPE)},
+            Sample("noise", seed), 5, 3.0, "euler", "simple",
+        )
+        for seed in (4, 5)
+    ]
+    compared = []
+
+    def counted(latents: torch.Tensor, reference: torch.Tensor) -> float:
+        compared.append(latents)
+        size = frames(0.0).numel()
+        return distance(*(one.repeat(size // one.numel() + 1)[:size].sigmoid() for one in (latents, reference)))
+
+    settings = Settings(
+        family="test", model=ModelIdentity("WAN21", "WanModel"), mode="quick", metric="lpips",
+        rules=(Rule("output", "hold"),), longest=3, budgets=(3,), tries=4,
+    )
+    Job(tmp_path, "frames", samplings, settings, distance=counted).run()
+    assert len(compared) > 10 and len(decoded) == len(compared) + len(samplings)
 
 
 def test_a_route_that_the_graph_does_not_have_is_not_predicted():

@@ -81,6 +81,20 @@ def test_files_that_a_prompt_names_are_facts_and_other_texts_are_not(comfy, tmp_
     assert facts_of(prompt).keys() == {"the pack", "ComfyUI", "wan.safetensors", "start.png"}
 
 
+def test_digests_are_written_in_their_folder_only(comfy, tmp_path, monkeypatch):
+    import folder_paths
+    from lemica.nodes.upstream import facts_of
+
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "start.png").write_bytes(b"2")
+    monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path / "input"))
+    monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(tmp_path / "user"))
+    facts_of({"0": {"class_type": "Node", "inputs": {"value": "start.png"}}})
+    written = [path.relative_to(tmp_path / "user") for path in (tmp_path / "user").rglob("*") if path.is_file()]
+    assert [path.parent.as_posix() for path in written] == ["lemica/digests"]
+    assert len(list((tmp_path / "input").iterdir())) == 1
+
+
 def test_a_contest_tells_what_it_is_likely_to_measure_next():
     from lemica.calibration.outcome import Contest, Route
     from lemica.schedules import Rule

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,69 @@ def test_without_ray_or_a_cluster_the_reason_is_told(demo, tmp_path: Path):
     if probe.returncode:
         with pytest.raises(JobError, match="Install Ray"):
             demo.run("bare", Crew(replace(order, python=str(bare))))
+
+
+COME_IN = "import ray; ray.init(address='{address}', logging_level='error'); print('joined')"
+
+
+def test_a_local_cluster_is_reached_from_this_machine_alone_and_with_its_token_only(comfy, monkeypatch):
+    """On a machine that others reach: where it has only the loopback device, nothing else can be listened on."""
+    import psutil
+    from lemica.calibration.cluster import link
+    from lemica.calibration.cluster.channel import Channel
+
+    addresses = {one.address for some in psutil.net_if_addrs().values() for one in some if one.family == socket.AF_INET}
+    if all(ip_address(address).is_loopback for address in addresses):
+        pytest.skip("this machine has no address but the loopback one")
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    channel = Channel(sys.executable, "local", 1)
+    try:
+        assert channel.first(lambda: None)[0] == "ready"
+        channel.send("home", {"cpu": True})
+        channel.send("hire", 0)
+        channel.send("call", 0, 1, "glance", ())
+        assert channel.first(lambda: None)[:4] == ("answer", 0, 1, None), "the worker is there"
+        driver = psutil.Process(channel._process.pid)
+        listening = [
+            (process.name(), socket_.laddr) for process in (driver, *driver.children(recursive=True))
+            for socket_ in process.net_connections("inet") if socket_.status == psutil.CONN_LISTEN
+        ]
+        assert {"gcs_server", "raylet"} <= {name for name, _ in listening} and len(listening) >= 5
+        assert not [one for one in listening if not reached_from_here_alone(one[1].ip)]
+        (port,) = (address.port for name, address in listening if name == "gcs_server")
+        right = gcs_environment(driver)["RAY_AUTH_TOKEN"]
+        for mode, token, enters in (("token", right, True), ("token", "0" * 64, False), ("disabled", "", False)):
+            told = link.LOCAL | {"RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token}
+            joined = subprocess.run(
+                [sys.executable, "-c", COME_IN.format(address=f"127.0.0.1:{port}")], env=os.environ | told,
+                capture_output=True, text=True, check=False, timeout=120,
+            )
+            assert (joined.stdout.strip() == "joined") == enters, joined.stderr
+    finally:
+        channel.close()
+
+
+def reached_from_here_alone(address: str) -> bool:
+    found = ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+
+
+def gcs_environment(driver) -> dict[str, str]:
+    """What the head of a cluster was started with."""
+    return next(one for one in driver.children(recursive=True) if one.name() == "gcs_server").environ()
+
+
+def test_a_ray_without_tokens_is_not_used(demo, tmp_path, monkeypatch):
+    """A package of that name and an older version stands for it."""
+    from lemica.calibration.cluster.crew import Crew
+    from lemica.calibration.job_folder import JobError
+
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "__init__.py").write_text("__version__ = '2.51.2'")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(JobError, match="Ray is 2.51.2.*ray>=2.52"):
+        demo.run("old", Crew(demo.order(1)))
 
 
 def test_a_worker_whose_full_run_is_another_picture_is_not_used(demo, cluster):

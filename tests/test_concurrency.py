@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from random import Random
 
 import numpy as np
 import pytest
-from calibration_prompts import Watched, calibrate, demo_models, watch
+from calibration_prompts import Watched, calibrate, demo_models, solve, watch
+from filelock import FileLock
 from route_requests import Answer, files, get, make_graph, post, schedule, upload, user_folder
 
 
@@ -125,6 +127,68 @@ def clean(server) -> Iterator[None]:
     shutil.rmtree(server.user / "lemica", ignore_errors=True)
 
 
+DEADLINE = 60
+BLOCKED = 3
+"""How long what waits for a lock is watched doing nothing, in seconds."""
+
+
+def test_what_a_node_saves_between_the_check_and_the_write_of_a_rename_is_not_overwritten(comfy, tmp_path, monkeypatch):
+    """The rename has found its new name free when the node saves under that name."""
+    import folder_paths
+    from lemica.nodes import library as stores
+    from lemica.nodes import route_changes
+    from lemica.nodes.route_answer import Body
+    from lemica.nodes.solve import LeMiCaSolve
+    from lemica.schedules import Library, Schedule
+
+    monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(tmp_path))
+    monkeypatch.setattr(folder_paths, "get_temp_directory", lambda: str(tmp_path))
+    stores.calibrations().save("measured", make_graph())
+    stores.library().save(Schedule.from_json({"schema": 1, "name": "old", **schedule()}))
+    checked, moved, errors = threading.Event(), threading.Event(), []
+
+    class Told:
+        """A lock that tells when somebody has to wait for it."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            if not self._lock.acquire(blocking=False):
+                moved.set()
+                self._lock.acquire()
+
+        def __exit__(self, *raised: object) -> None:
+            self._lock.release()
+
+    def node() -> None:
+        try:
+            checked.wait(DEADLINE)
+            LeMiCaSolve.execute("measured", "custom", 3, "minimax", "best per segment", False, "new", True)
+        except BaseException as error:
+            errors.append(error)
+        moved.set()
+
+    plain, here = Library.save, threading.current_thread()
+
+    def save(library: Library, schedule: Schedule) -> Path:
+        """The rename's waits before it writes, until the node has saved or has to wait itself."""
+        if threading.current_thread() is here:
+            checked.set()
+            assert moved.wait(DEADLINE)
+        return plain(library, schedule)
+
+    monkeypatch.setattr(stores, "_CHANGING", Told())
+    monkeypatch.setattr(Library, "save", save)
+    saving = threading.Thread(target=node)
+    saving.start()
+    route_changes.rename(Body(json.dumps({"kind": "schedule", "old": "old", "new": "new"}).encode()))
+    saving.join(DEADLINE)
+    assert not errors and not saving.is_alive()
+    (left,) = stores.library().own()
+    assert left.name == "new" and left.source.get("calibration") == "measured", "the later of both is there"
+
+
 def job(server, name: str, unread: str) -> Watched:
     return watch(server, {"model": demo_models(server)[0], "calibrate": calibrate(name=name, negative_prompt=unread)})
 
@@ -138,6 +202,36 @@ def test_two_jobs_are_queued_on_one_server_and_both_come_to_their_end(server, cl
     assert sorted(calibrations.names()) == ["first", "other"]
     assert np.array_equal(calibrations.get("first").errors, calibrations.get("other").errors)
     assert get(server, "jobs").json == {"running": []} and get(server, "library").json["jobs"] == []
+
+
+def test_what_nodes_save_waits_for_a_change_of_another_process(server, clean):
+    """The lock of the user directory is held here, as by another ComfyUI."""
+    from lemica.calibration.store import Calibrations
+
+    nodes = {"model": demo_models(server)[0], "calibrate": calibrate(name="waits", negative_prompt=uuid.uuid4().hex)}
+    root = server.user / "lemica"
+    root.mkdir(parents=True, exist_ok=True)
+    for prompt in (nodes, {"solve": solve(calibration="waits", name="solved")}):
+        with FileLock(root / ".lock"):
+            before = files(root / "schedules"), Calibrations(root / "calibrations").names()
+            results: list[Watched] = []
+            running = threading.Thread(target=lambda prompt=prompt: results.append(watch(server, prompt)))
+            running.start()
+            if "calibrate" in prompt:  # measured, and about to be saved
+                wait_for(lambda: any(path.endswith("paths.json") for path in files(root)))
+            running.join(BLOCKED)
+            assert running.is_alive()
+            assert (files(root / "schedules"), Calibrations(root / "calibrations").names()) == before
+        running.join(DEADLINE)
+        (watched,) = results
+        assert not watched.error and len(files(root / "schedules")) > len(before[0])
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE
+    while not reached():
+        assert time.monotonic() < end, "it is never reached"
+        time.sleep(0.02)
 
 
 def test_one_job_on_two_servers_is_measured_by_one_of_them(server, second, clean):

@@ -213,7 +213,8 @@ def test_a_disk_that_is_full_stops_a_job_which_then_goes_on(tiny_wan, tmp_path, 
         try:
             result = make_job(tiny_wan, tmp_path / "full").run()
         except OSError as error:
-            assert error.errno == errno.ENOSPC
+            assert error.errno == error.__cause__.errno == errno.ENOSPC
+            assert "what was measured is kept" in str(error) and "queue the calibration again" in str(error)
             stops += 1
     assert stops > 2 and np.array_equal(result.graph.errors, whole.graph.errors)
     assert not list((tmp_path / "full").rglob("*.tmp"))

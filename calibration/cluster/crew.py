@@ -40,9 +40,16 @@ class Order:
     calibration: Mapping[str, object]
 
 
+Answered = Callable[[int, Run, Mapping[str, object]], None]
+"""Of a worker's number, its run, and the answer: ``value``, ``seconds``, ``computed``."""
+
+
 @dataclass(slots=True)
 class Worker:
-    """One worker: what it is doing, and what came of it so far."""
+    """One worker: what it is doing, and what came of it so far.
+
+    ``shares`` and ``on_answer`` are those of its last run: between two runs it may still hold a sample of theirs.
+    """
 
     number: int
     seated: bool = False
@@ -50,8 +57,8 @@ class Worker:
     host: str = ""
     run: Run | None = None
     shares: Shares | None = None
+    on_answer: Answered | None = None
     call: int = -1
-    since: float = 0.0
 
 
 @dataclass(slots=True)
@@ -70,10 +77,6 @@ class Account:
     def idle(self) -> float:
         """The share of their time in which workers had nothing to do."""
         return 1 - self.busy / self.there if self.there else 0.0
-
-
-Answered = Callable[[int, Run, Mapping[str, object]], None]
-"""Of a worker's number, its run, and the answer: ``value``, ``seconds``, ``computed``."""
 
 
 @dataclass(slots=True)
@@ -107,7 +110,7 @@ class Crew:
         return max(1, sum(worker.seated for worker in self.workers.values()))
 
     def run(self, shares: Shares, finished: Callable[[], bool], on_answer: Answered) -> None:
-        """Have runs made until it is finished; ``on_answer`` is told of each in this thread.
+        """Have runs made until it is finished; ``on_answer`` is told of each in this thread, of the last ones even later.
 
         Raises:
             JobError: no worker is left, or the cluster does not come back.
@@ -119,14 +122,14 @@ class Crew:
                 self._join()
             for worker in list(self.workers.values()):
                 if worker.seated and worker.run is None and (run := shares.next(worker.number)) is not None:
-                    worker.run, worker.shares, worker.since = run, shares, time.monotonic()
+                    worker.run, worker.shares, worker.on_answer = run, shares, on_answer
                     worker.call = self._call(worker.number, "run", run.kind, run.place, run.item)
             self._glance()
             for kind, *rest in self._channel.receive(0.1):
                 if kind == "gone":
                     self._cluster_lost()
                     break
-                self._heard(kind, rest, on_answer)
+                self._heard(kind, rest)
 
     def close(self) -> None:
         """End all workers, and the cluster if it was started for them."""
@@ -182,7 +185,7 @@ class Crew:
         self._channel.send("call", worker, self._calls, method, arguments)
         return self._calls
 
-    def _heard(self, kind: str, rest: list, on_answer: Answered) -> None:
+    def _heard(self, kind: str, rest: list) -> None:
         worker = self.workers.get(rest[0])
         if worker is None:
             return
@@ -203,17 +206,17 @@ class Crew:
         elif not worker.seated:
             self._seated(worker, value)
         else:
-            self._answered(worker, value, rest[3], on_answer)
+            self._answered(worker, value, rest[3])
 
     def _seated(self, worker: Worker, told: Mapping[str, object]) -> None:
         if "refused" in told:
             self._retire(worker, told["refused"])
             return
-        worker.seated, worker.pid, worker.host, worker.since = True, told["pid"], told["host"], time.monotonic()
+        worker.seated, worker.pid, worker.host = True, told["pid"], told["host"]
         logger.info("LeMiCa: worker %d is ready on %s, %s", worker.number, worker.host, told["device"])
         self.account.there -= time.monotonic()
 
-    def _answered(self, worker: Worker, answer: Mapping[str, object], size: int, on_answer: Answered) -> None:
+    def _answered(self, worker: Worker, answer: Mapping[str, object], size: int) -> None:
         run, shares = worker.run, worker.shares
         self.account.runs += 1
         self.account.bytes += size
@@ -225,11 +228,11 @@ class Crew:
         self.account.busy += answer["seconds"]
         self.account.computed += answer["computed"]
         try:
-            on_answer(worker.number, run, answer)
+            worker.on_answer(worker.number, run, answer)
         except OtherPictureError as error:
             self._retire(worker, str(error))
             return
-        worker.run = worker.shares = None
+        worker.run = None
         self._losses = 0
         shares.done(worker.number, run, answer["seconds"])
 

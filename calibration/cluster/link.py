@@ -16,10 +16,19 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import secrets
 import socket
 import sys
 import threading
 from multiprocessing.connection import Connection, Listener
+
+
+OLDEST = (2, 52)
+"""The first version of Ray that can ask whoever comes for a token."""
+
+LOCAL = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""For a cluster that is started here. The second one has Ray take the loopback address on every system, as it does by itself
+on those two: ``_node_ip_address`` does not, it replaces the loopback address by one that others reach."""
 
 
 class Seat:
@@ -170,10 +179,19 @@ def main() -> None:
         connection = listener.accept()
     link = Link(connection)
     address, workers = connection.recv()
+    if address == "local":  # before Ray is imported, which reads them then
+        os.environ.update(LOCAL, RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
         import ray
     except ImportError as error:
-        link.tell("failed", f"{error}. Install Ray in the Python that runs ComfyUI: {sys.executable} -m pip install ray")
+        link.tell("failed", f"{error}. Install Ray in the Python that runs ComfyUI: {sys.executable} -m pip install \"ray>=2.52\"")
+        return
+    if tuple(map(int, ray.__version__.split(".")[:2])) < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        link.tell(
+            "failed", f"Ray is {ray.__version__}, tokens keep others out from {wanted} on. Install Ray anew: "
+            f'{sys.executable} -m pip install "ray>={wanted}"'
+        )
         return
     try:
         found = link.start(address, workers)
