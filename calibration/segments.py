@@ -23,7 +23,7 @@ def all_segments(steps: int, longest: int, rules: Sequence[Rule]) -> np.ndarray:
     GraphError for more than a graph may have.
     """
     count = sum(
-        max(min(longest, steps - start) - 1, 0) * (min(start, longest) if rule.slope and start else 1)
+        max(min(longest, steps - start) - 1, 0) * (min(start, longest) if rule.past > 1 and start else 1)
         for rule in rules for start in range(steps)
     )
     check_edges(count)
@@ -32,7 +32,7 @@ def all_segments(steps: int, longest: int, rules: Sequence[Rule]) -> np.ndarray:
         for start in range(steps):
             ends = np.arange(start + 2, min(start + longest, steps) + 1, dtype=np.int32)
             befores = np.arange(max(start - longest, 0), start, dtype=np.int32)
-            if not rule.slope or not start:
+            if rule.past == 1 or not start:
                 befores = np.array([-1], dtype=np.int32)
             ends, befores = (one.ravel() for one in np.meshgrid(ends, befores, indexing="ij"))
             rows.append(np.stack([befores, np.full_like(ends, start), ends, np.full_like(ends, place)], axis=1))

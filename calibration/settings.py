@@ -14,9 +14,11 @@ from .job_folder import JobError
 class Settings:
     """What to measure.
 
-    ``family``: the key that the schedules go under. ``longest``: the longest segment, in steps. ``budgets``: those that
-    get a schedule whose outcome is measured. ``tries``: how many changed paths to measure per budget; 0 leaves the best
-    candidate as it is. ``setup``: how the samples are sampled, in plain JSON values; part of the calibration's identity.
+    ``family``: the key that the schedules go under. ``mode``: *short* fits one path a budget from full runs alone,
+    *normal* fits others besides, *exact* replays every segment and measures paths of fixed rules. ``longest``: the
+    longest segment, in steps. ``budgets``: those that get a schedule whose outcome is measured. ``tries``: how many
+    changed paths to measure per budget in mode exact; 0 leaves the best candidate as it is. ``safe``: whether the start
+    of fitted paths is protected, see ``protected_start``. ``setup``: how the samples are sampled, in plain JSON values; part of the calibration's identity.
     """
 
     family: str
@@ -27,7 +29,13 @@ class Settings:
     longest: int
     budgets: tuple[int, ...]
     tries: int = 24
+    safe: bool = True
     setup: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> bool:
+        """Whether weights are fitted; without, segments are replayed."""
+        return self.mode != "exact"
 
     def check(self, steps: int) -> None:
         """JobError unless the settings fit a run of N steps."""
@@ -40,6 +48,11 @@ class Settings:
         for what, value, choices in (("mode", self.mode, MODES), ("metric", self.metric, METRICS)):
             if value not in choices:
                 raise JobError(f"{what} is {value!r}: choose one of {', '.join(choices)}.")
+        if self.fits and any(rule.target == "residual" for rule in self.rules):
+            raise JobError(
+                f"Rules of the residual are measured by replays alone: set mode to exact, or rules to output, with mode "
+                f"{self.mode}."
+            )
         if not self.rules:
             raise JobError("There are no rules to measure: choose one or more.")
         if not 2 <= self.longest <= steps:
@@ -53,21 +66,22 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a calibration asks of the model, in computed steps, beside those of one full run."""
+    """What a calibration asks of the model, in computed steps; that of paths by budget."""
 
     steps: int
     references: int
     replays: int
-    paths: int
+    paths: Mapping[int, int]
 
     @property
     def computed(self) -> int:
         """All computed steps."""
-        return self.references + self.replays + self.paths
+        return self.references + self.replays + sum(self.paths.values())
 
     def describe(self, seconds_per_step: float | None = None) -> str:
         """The estimate in words: computed steps, full generations, and the time if one step's is known."""
-        text = f"about {self.computed} model steps, as many as {self.computed / self.steps:.0f} full runs"
+        runs = self.computed / self.steps
+        text = f"about {self.computed} model steps, as many as {runs:.{0 if runs >= 20 else 1}f} full runs"
         return text if seconds_per_step is None else f"{text}, {duration(self.computed * seconds_per_step)}"
 
 
