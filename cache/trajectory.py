@@ -65,7 +65,7 @@ class Trajectory:
     def _find(values: dict, key: Batch):
         if key not in values:
             raise LookupError(
-                f"The recorded trajectory has nothing for batch {key.place} of step {key.step}: replay with the same guider, sampler "
-                "and sigmas that were recorded."
+                f"The recorded trajectory has nothing for batch {key.place} of step {key.step}: replay with the same "
+                "guider, sampler and sigmas that were recorded."
             )
         return values[key]

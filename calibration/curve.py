@@ -44,12 +44,14 @@ def budget_curve(
     steps: int,
     measured: Mapping[int, float] | None = None,
     reused_cost: float = 0.0,
+    measured_as: str = "measured",
 ) -> Image.Image:
     """The predicted worst error of every budget as a line per sweep, with the predicted speed-up below it.
 
     ``sweeps``: by name, the paths by budget, as `sweep` gives them. ``measured``: the error that a run had, by
-    budget; what is not finite is left out. ``reused_cost``: what a reused step costs, in computed ones. The picture is
-    1240 pixels wide. GraphError for a path that is not of ``steps`` steps, a budget without such a run or a wrong cost.
+    budget; what is not finite is left out. ``reused_cost``: what a reused step costs, in computed ones.
+    ``measured_as``: what the legend calls what was measured. The picture is 1240 pixels wide. GraphError for a path
+    that is not of ``steps`` steps, a budget without such a run or a wrong cost.
     """
     curves = {name: {budget: path.worst for budget, path in sorted(paths.items())} for name, paths in sweeps.items()}
     points = {budget: error for budget, error in sorted((measured or {}).items()) if math.isfinite(error)}
@@ -57,7 +59,7 @@ def budget_curve(
     budgets = sorted({*points, *(budget for curve in curves.values() for budget in curve)})
     first, last = (budgets[0], budgets[-1]) if budgets else (1, steps)
 
-    names = [fitted(name, TEXT, 300) for name in curves] + ["measured"] * bool(points)
+    names = [fitted(name, TEXT, 300) for name in curves] + [measured_as] * bool(points)
     spots, top = flow(names, LEFT, 68, WIDTH - 20, 44)
     top += 34
     bottom = top + _ERRORS

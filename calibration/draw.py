@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..schedules.schedule import SLOPES, TARGETS, Rule
+from ..schedules import RULES, Rule
 
 Colour = tuple[int, int, int]
 
@@ -20,14 +20,14 @@ WIDTH = 1240
 LEFT, RIGHT = 90, 150
 TITLE, TEXT = 22, 15
 GROUND, INK, QUIET, GRID, WHITE = (252, 252, 252), (34, 34, 38), (92, 94, 102), (222, 223, 227), (255, 255, 255)
-# Okabe and Ito's colours for the colour-blind, without black and yellow.
+# Okabe and Ito's colours for the colour-blind, without black and yellow, and a violet that is darker than all of them.
 BLUE, SKY, GREEN = (0, 114, 178), (86, 180, 233), (0, 158, 115)
 VERMILLION, ORANGE, PURPLE = (213, 94, 0), (230, 159, 0), (204, 121, 167)
+VIOLET = (117, 82, 184)
 CURVES: tuple[Colour, ...] = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 
-_RULES = [Rule(target, order) for target, order in product(TARGETS, SLOPES)]
 RULE_COLOURS: dict[Rule | None, Colour] = {
-    **dict(zip(_RULES, (BLUE, SKY, GREEN, VERMILLION, ORANGE, PURPLE), strict=True)),
+    **dict(zip(RULES, (BLUE, SKY, GREEN, VERMILLION, ORANGE, PURPLE, VIOLET), strict=True)),
     None: (96, 98, 106),
 }
 

@@ -19,8 +19,8 @@ from .sample import Sample
 from .segments import GraphError, checked_segments
 
 MODES = ("short", "normal", "exact")
-FORMER_MODES = ("quick", "standard")
-"""Of calibrations that were made before errors followed from full runs."""
+FORMER_MODES = {"quick": "short", "standard": "normal"}
+"""Of calibrations that were made before errors followed from full runs, and what does their work now."""
 METRICS = ("l1", "l2", "lpips")
 
 

@@ -8,7 +8,6 @@ one step of every sample on a path that is being fitted, is made twice.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,11 +41,15 @@ FINAL_TOLERANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The error graph, per budget the outcome of its best route, and how many steps were computed for them this time."""
+    """The error graph, per budget the outcome of its best route, and how many steps were computed for them this time.
+
+    ``metric``: what the errors of the outcomes are; those of the graph have a metric of their own.
+    """
 
     graph: ErrorGraph
     outcomes: Mapping[int, Outcome]
     computed: int
+    metric: str
 
     def schedules(self, name: str) -> list[Schedule]:
         """The schedules that were measured best, one a budget, named ``name/NbB``."""
@@ -61,7 +64,10 @@ class Result:
                 weights=outcome.route.weights,
                 origin="calibrated",
                 sigmas=graph.sigmas,
-                source={**graph.provenance(name), "path": outcome.route.found, "measured": outcome.figures},
+                source={
+                    **graph.provenance(name), "metric": self.metric, "path": outcome.route.found,
+                    "measured": outcome.figures,
+                },
             )
             for budget, outcome in sorted(self.outcomes.items(), reverse=True)
         ]
@@ -145,7 +151,7 @@ class Job:
         except NoResponseError as error:
             if not self.settings.fits:
                 return None
-            raise JobError(f"This sampler cannot be fitted, {error}: set mode to exact, or take another sampler.") from None
+            raise JobError(f"This sampler cannot be fitted, {error}: set effort to exact, or take another sampler.") from None
 
     def cost(self) -> Cost:
         """What the whole calibration asks of the model when nothing of it is there yet."""
@@ -170,7 +176,8 @@ class Job:
             graph = self._graph(measured)
             budgets = sorted(set(self.settings.budgets), reverse=True)
             decide = self._fitter(measured) if self.settings.fits else self._decide
-            return Result(graph, {budget: decide(graph, budget) for budget in budgets}, self._computed() - before)
+            outcomes = {budget: decide(graph, budget) for budget in budgets}
+            return Result(graph, outcomes, self._computed() - before, self.settings.metric)
         finally:
             self.folder.close()
             for replays in self._replays:

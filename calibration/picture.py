@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,11 +104,14 @@ def map_layout(graph: ErrorGraph, paths: Sequence[Path], highlight: int = 0) -> 
     return MapLayout(graph.steps, rows + 1, (width, height), len(paths))
 
 
-def heat_map(graph: ErrorGraph, paths: Sequence[Path], highlight: int = 0) -> Image.Image:
+def heat_map(
+    graph: ErrorGraph, paths: Sequence[Path], highlight: int = 0, measured: Mapping[int, float] | None = None
+) -> Image.Image:
     """The error of every segment as a colour, by start and length, with a strip of steps below for every path.
 
-    The segments of the path at place ``highlight`` are outlined on the map. Segments that were not measured are
-    hatched. The picture is 1240 pixels wide, wider for more than 1000 steps. GraphError as for `map_layout`.
+    Behind a path is its predicted worst error, or ``measured``, by budget, where the graph predicts none. The segments
+    of the path at place ``highlight`` are outlined on the map. Segments that were not measured are hatched. The picture
+    is 1240 pixels wide, wider for more than 1000 steps. GraphError as for `map_layout`.
     """
     layout = map_layout(graph, paths, highlight)
     width = max(WIDTH, layout.right + RIGHT)
@@ -139,7 +143,7 @@ def heat_map(graph: ErrorGraph, paths: Sequence[Path], highlight: int = 0) -> Im
         draw.rectangle((first[0] - 3, first[1] - 3, last[2] + 3, last[3] + 3), outline=INK)
         _outline(draw, layout, paths[highlight])
     for place, path in enumerate(paths):
-        _strip(draw, layout, place, path)
+        _strip(draw, layout, place, path, (measured or {}).get(path.budget, math.nan))
     for (x, y), name, rule in zip(spots, names, rules, strict=True):
         draw.rectangle((x, y - 7, x + 21, y + 7), RULE_COLOURS[rule])
         text(draw, (x + 30, y), name)
@@ -153,9 +157,13 @@ def combined(
     measured: Mapping[int, float] | None = None,
     reused_cost: float = 0.0,
     highlight: int = 0,
+    measured_as: str = "measured",
 ) -> Image.Image:
     """The picture of `heat_map` above that of `budget_curve`."""
-    parts = [heat_map(graph, paths, highlight), budget_curve(sweeps, graph.steps, measured, reused_cost)]
+    parts = [
+        heat_map(graph, paths, highlight, measured),
+        budget_curve(sweeps, graph.steps, measured, reused_cost, measured_as),
+    ]
     size = (max(part.width for part in parts), sum(part.height for part in parts))
     picture = Image.new("RGB", size, GROUND)
     picture.paste(parts[0])
@@ -233,8 +241,8 @@ def _outline(draw: ImageDraw.ImageDraw, layout: MapLayout, path: Path) -> None:
             draw.rectangle((left - edge, top - edge, right + edge, bottom + edge), outline=WHITE, width=1 + large)
 
 
-def _strip(draw: ImageDraw.ImageDraw, layout: MapLayout, place: int, path: Path) -> None:
-    """The steps of a path, with its budget before them and its worst error behind."""
+def _strip(draw: ImageDraw.ImageDraw, layout: MapLayout, place: int, path: Path, measured: float) -> None:
+    """The steps of a path, with its budget before them and its error behind."""
     narrow = layout.cell[0] < 4
     for (start, end), rule in zip(path.segments(), path.rules, strict=True):
         colour = RULE_COLOURS[rule]
@@ -244,4 +252,7 @@ def _strip(draw: ImageDraw.ImageDraw, layout: MapLayout, place: int, path: Path)
             draw.rectangle(layout.strip_box(place, step), pale if narrow else WHITE, None if narrow else colour)
     middle = layout.strip_box(place, 0)[1] + 11
     text(draw, (LEFT - 12, middle), f"B={path.budget}", "rm")
-    text(draw, (layout.right + 12, middle), f"worst {number(path.worst)}")
+    predicted = not any(map(math.isnan, path.segment_errors))
+    if predicted or not math.isnan(measured):
+        words = f"worst {number(path.worst)}" if predicted else f"measured {number(measured)}"
+        text(draw, (layout.right + 12, middle), words)

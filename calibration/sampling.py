@@ -94,7 +94,10 @@ class Sampling:
             return None
         parts = self._image.unbind() if self._image.is_nested else [self._image]
         masks = mask.unbind() if mask.is_nested else [mask] * len(parts)
-        whole = [comfy.sampler_helpers.prepare_mask(one, part.shape, part.device) for one, part in zip(masks, parts, strict=True)]
+        whole = (
+            comfy.sampler_helpers.prepare_mask(one, part.shape, part.device)
+            for one, part in zip(masks, parts, strict=True)
+        )
         return torch.cat([one.flatten() for one in whole])
 
     def segments(self) -> Segments:

@@ -18,7 +18,8 @@ class Settings:
     *normal* fits others besides, *exact* replays every segment and measures paths of fixed rules. ``longest``: the
     longest segment, in steps. ``budgets``: those that get a schedule whose outcome is measured. ``tries``: how many
     changed paths to measure per budget in mode exact; 0 leaves the best candidate as it is. ``safe``: whether the start
-    of fitted paths is protected, see ``protected_start``. ``setup``: how the samples are sampled, in plain JSON values; part of the calibration's identity.
+    of fitted paths is protected, see ``protected_start``. ``setup``: how the samples are sampled, in plain JSON values;
+    part of the calibration's identity.
     """
 
     family: str
@@ -50,8 +51,8 @@ class Settings:
                 raise JobError(f"{what} is {value!r}: choose one of {', '.join(choices)}.")
         if self.fits and any(rule.target == "residual" for rule in self.rules):
             raise JobError(
-                f"Rules of the residual are measured by replays alone: set mode to exact, or rules to output, with mode "
-                f"{self.mode}."
+                f"Rules of the residual are measured by replays alone, which effort {self.mode} does not make: set effort "
+                "to exact, or rules to output."
             )
         if not self.rules:
             raise JobError("There are no rules to measure: choose one or more.")
@@ -78,11 +79,11 @@ class Cost:
         """All computed steps."""
         return self.references + self.replays + sum(self.paths.values())
 
-    def describe(self, seconds_per_step: float | None = None) -> str:
-        """The estimate in words: computed steps, full generations, and the time if one step's is known."""
+    def describe(self, seconds: float | None = None, of: str = "") -> str:
+        """The estimate in words: in full runs and model steps, and in time where that is known, with what it is ``of``."""
         runs = self.computed / self.steps
-        text = f"about {self.computed} model steps, as many as {runs:.{0 if runs >= 20 else 1}f} full runs"
-        return text if seconds_per_step is None else f"{text}, {duration(self.computed * seconds_per_step)}"
+        text = f"about {runs:.{0 if runs >= 20 else 1}f} full runs ({self.computed} model steps)"
+        return text if seconds is None else f"{text}, {duration(seconds)} {of}".rstrip()
 
 
 Cell = tuple[int, int, float, Rule]

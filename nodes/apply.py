@@ -17,22 +17,24 @@ from ..cache.placement import CACHE_DEVICES
 from ..cache.report import RunReport
 from ..cache.wrapper import Choose, OnStep, every_step, install
 from ..calibration.choose import choose
-from ..schedules import PRESETS, SLOPES, TARGETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
+from ..schedules import FIXED, PRESETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
 from .library import AUTO, calibrations, library
+from .speed import Speed, note_speed
 
 CUSTOM = "custom"
 AS_SCHEDULED = "as scheduled"
-RULES = [str(Rule(target, order)) for target in TARGETS for order in SLOPES]
-
+RULES = [str(rule) for rule in FIXED]
 
 STEP_GAP = 0.1
 """The shortest time between two events of steps, in seconds."""
 
 
-def reporter(node_id: str) -> Callable[[RunReport], None]:
-    """Sends the account of every run to the browser, for the node with this id."""
+def reporter(node_id: str, family: str) -> Callable[[RunReport], None]:
+    """Sends the account of every run to the browser, for the node with this id, and notes how fast the family is."""
 
     def report(run: RunReport) -> None:
+        if run.finished and run.computed:
+            note_speed(Speed(family, run.latent), run.seconds / len(run.computed))
         PromptServer.instance.send_sync("lemica.run", {"node": node_id, **run.to_json()})
 
     return report
@@ -107,11 +109,12 @@ def chooser(
 
 
 def by_hand(schedule: Schedule, computed: tuple[int, ...]) -> Schedule:
-    """The same run with these steps computed; each has the rule that the schedule has there.
+    """The same run with these steps computed; each has the rule that the schedule has there, or its like without a fit.
 
     Raises:
         ScheduleError: step 0 is missing, a step is listed twice or out of order, or is not in the run.
     """
+    schedule = schedule.unfitted()
     rules = tuple(schedule.rules[bisect_right(schedule.computed, step) - 1] for step in computed)
     source = {"rules_from": schedule.name}
     return replace(schedule, name="by hand", computed=computed, rules=rules, origin="custom", source=source)
@@ -188,8 +191,9 @@ class LeMiCa(io.ComfyNode):
         cls, model, preset: str, budget: int, schedule: str, rule: str, cache_device: str, steps: str = ""
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
+        identity = identify(model)
         choose = chooser(
-            identity=identify(model),
+            identity=identity,
             preset=None if preset == CUSTOM else preset,
             budget=budget if preset == CUSTOM else None,
             name=None if schedule == AUTO else schedule,
@@ -197,4 +201,5 @@ class LeMiCa(io.ComfyNode):
             computed=parse_steps(steps) if preset == CUSTOM else (),
             on_plan=planner(node_id),
         )
-        return io.NodeOutput(install(model, choose, cache_device, reporter(node_id), stepper(node_id)))
+        report = reporter(node_id, find_family(identity, library().families()).key)
+        return io.NodeOutput(install(model, choose, cache_device, report, stepper(node_id)))

@@ -21,7 +21,7 @@ SWEEPS = {"minimax": "minimax", "shortest path": "shortest"}
 
 
 def path_of(graph: ErrorGraph, route: Route) -> Path:
-    """A route with the errors that the graph predicts for its segments, NaN for a segment that it does not have."""
+    """A route with the errors that the graph predicts for its segments, NaN where it has none, as for fitted ones."""
     known = {edge[:4]: edge.error for edge in graph.edges()}
     rules: list[Rule | None] = []
     errors: list[float] = []
@@ -39,7 +39,7 @@ def summary(calibrated: Calibrated, spent: int, seconds: float, saved: Sequence[
     graph = calibrated.graph
     lines = [
         f"**{calibrated.name}**: {graph.family}, {graph.steps} steps, {graph.mode} mode, "
-        f"{counted(len(graph.samples), 'sample')}, {graph.metric} error",
+        f"{counted(len(graph.samples), 'sample')}, measured in {calibrated.metric}",
         "",
         f"{counted(spent, 'model step')} computed in {duration(seconds)}, as many as "
         f"{number(spent / graph.steps)} full runs",
@@ -49,7 +49,7 @@ def summary(calibrated: Calibrated, spent: int, seconds: float, saved: Sequence[
     ]
     for budget, outcome in sorted(calibrated.outcomes.items(), reverse=True):
         path = path_of(graph, outcome.route)
-        predicted = "not in the graph" if any(map(math.isnan, path.segment_errors)) else number(path.worst)
+        predicted = "-" if any(map(math.isnan, path.segment_errors)) else number(path.worst)
         measured = f"{number(np.mean(outcome.errors))} | {number(max(outcome.errors))}"
         computed = " ".join(map(str, path.computed))
         lines.append(f"| {budget} | {computed} | {rules_of(path)} | {predicted} | {measured} |")
@@ -61,11 +61,13 @@ def picture_of(calibrated: Calibrated) -> Image.Image:
     graph = calibrated.graph
     chosen = sorted(calibrated.outcomes.items(), reverse=True)
     paths = [path_of(graph, outcome.route) for _, outcome in chosen]
-    paths = [path for path in paths if not any(map(math.isnan, path.segment_errors))]
     measured = {budget: float(np.mean(outcome.errors)) for budget, outcome in chosen}
     edges = graph.edges()
     sweeps = {name: sweep(edges, graph.steps, objective=objective) for name, objective in SWEEPS.items()}
-    return combined(graph, paths, sweeps, measured, highlight=min(1, max(len(paths) - 1, 0)))
+    metric = "" if calibrated.metric == graph.metric else f", {calibrated.metric} error of the whole run"
+    return combined(
+        graph, paths, sweeps, measured, highlight=min(1, max(len(paths) - 1, 0)), measured_as=f"measured{metric}"
+    )
 
 
 def rules_of(path: Path) -> str:

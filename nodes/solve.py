@@ -10,7 +10,7 @@ from ..calibration import Constraints, GraphError, Path, solve, sweep
 from ..calibration.draw import number
 from ..calibration.measured import Figures, figures_of
 from ..calibration.picture import combined
-from ..schedules import PRESETS, SLOPES, TARGETS, Rule, find_family, preset_budget
+from ..schedules import FIXED, PRESETS, find_family, preset_budget
 from ..schedules.select import SCOPES
 from .calibration_summary import SWEEPS, rules_of
 from .library import LINKED, calibrations, changing, check_not_reserved, library
@@ -18,7 +18,7 @@ from .types import Calibrated, ErrorGraphType, ScheduleType, as_image
 
 CUSTOM = "custom"
 BEST = "best per segment"
-RULES = [str(Rule(target, order)) for target in TARGETS for order in SLOPES]
+RULES = [str(rule) for rule in FIXED]
 
 
 class LeMiCaSolve(io.ComfyNode):

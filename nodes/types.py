@@ -22,11 +22,12 @@ ScheduleType = io.Custom("LEMICA_SCHEDULE")
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """An error graph, the name of its calibration, and what was measured of whole paths, by budget."""
+    """An error graph, the name of its calibration, and what was measured of whole paths, by budget and in which metric."""
 
     name: str
     graph: ErrorGraph
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    metric: str = ""
 
 
 def as_image(picture: Image.Image) -> torch.Tensor:

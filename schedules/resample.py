@@ -23,7 +23,8 @@ def resample(schedule: Schedule, sigmas: Sequence[float], budget: int | None = N
     the computed steps that the old schedule has in that part, its first step among them; at least 1. A budget above
     N' computes every step. A schedule that computes its last step goes on doing so, from a budget of 3 up.
 
-    Equal grids (see ``same_grid``) and equal budgets give the schedule itself. A schedule without sigmas whose
+    Equal grids (see ``same_grid``) and equal budgets give the schedule itself. On others its fitted weights do not apply:
+    its like without a fit is resampled. A schedule without sigmas whose
     steps and budget are equal only gets the sigmas. Anything else is marked: origin ``resampled`` (an estimated
     schedule stays ``estimated``) and ``source`` with ``resampled_from`` and ``origin``, without what was measured.
 
@@ -52,6 +53,7 @@ def resample(schedule: Schedule, sigmas: Sequence[float], budget: int | None = N
         if same_grid(schedule.sigmas, grid):
             return schedule
 
+    schedule = schedule.unfitted()
     keep_last = budget >= 3 and marks[-2] == old_steps - 1
     old_intervals, intervals = (old_budget - 1, budget - 1) if keep_last else (old_budget, budget)
     wanted = [interpolate(old_intervals * b / intervals, range(len(marks)), marks) for b in range(budget)]

@@ -9,7 +9,6 @@ stands for the mean over its segment; fitted weights are a segment's own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -118,7 +117,7 @@ def check_weights(weights: object, rules: Sequence[Rule], lengths: Sequence[int]
             raise ScheduleError(f"weights[{place}] is {shown(own)}: give up to {most} numbers, one per computed step so far.")
         for weight in own:
             plain = isinstance(weight, int | float) and not isinstance(weight, bool)
-            if not plain or not math.isfinite(weight) or abs(weight) > LARGEST_WEIGHT:
+            if not plain or not abs(weight) <= LARGEST_WEIGHT:
                 raise ScheduleError(
                     f"weights[{place}] holds {shown(weight)}: give numbers from -{LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}."
                 )

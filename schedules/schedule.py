@@ -94,7 +94,7 @@ class Schedule:
             return self
         origin = self.origin if self.origin in ("resampled", "estimated") else "custom"
         weights = tuple(own if rule.fitted else () for own, rule in zip(self.weights, rules, strict=False))
-        weights = weights if any(weights) else ()
+        weights = weights if OUTPUT_FITTED in rules else ()
         return replace(self, rules=tuple(rules), origin=origin, source=without_figures(self.source), weights=weights)
 
     def unfitted(self) -> Schedule:

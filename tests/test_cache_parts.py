@@ -16,6 +16,12 @@ def rules(comfy):
     return rules
 
 
+def reuse(rules, order: str, weights: tuple[float, ...] = (), steps: tuple[int, ...] = ()):
+    from lemica.schedules import Rule
+
+    return rules.Reuse(Rule("output", order), weights, steps)
+
+
 @given(sigma=SIGMA, seed=st.integers(0, 99))
 def test_denoised_and_derivative_undo_each_other(rules, sigma, seed):
     import torch
@@ -31,10 +37,10 @@ def test_a_full_slope_follows_a_line_and_half_a_slope_goes_half_way(rules, sigma
 
     s0, s1, s2 = sorted(sigmas, reverse=True)
     history = rules.History(depth=2)
-    for sigma in (s0, s1):
-        history.put(sigma, torch.tensor([a * sigma + b], dtype=torch.float64))
+    for step, sigma in enumerate((s0, s1)):
+        history.put(step, sigma, torch.tensor([a * sigma + b], dtype=torch.float64))
     cpu = torch.device("cpu")
-    hold, half, linear = (float(history.at(s2, slope, cpu)) for slope in (0.0, 0.5, 1.0))
+    hold, half, linear = (float(history.at(s2, reuse(rules, order), cpu)) for order in ("hold", "half", "linear"))
     assert hold == pytest.approx(a * s1 + b)
     assert linear == pytest.approx(a * s2 + b, abs=1e-6)
     assert half == pytest.approx((hold + linear) / 2, abs=1e-6)
@@ -43,21 +49,69 @@ def test_a_full_slope_follows_a_line_and_half_a_slope_goes_half_way(rules, sigma
 def test_a_history_keeps_the_newest_values_only(rules):
     import torch
 
-    history = rules.History(depth=2)
-    assert not history.fits(torch.zeros(1))
-    for sigma in (3.0, 2.0, 1.0):
-        history.put(sigma, torch.full((1,), sigma))
-    assert float(history.at(0.0, 1.0, torch.device("cpu"))) == pytest.approx(0.0)
-    assert history.fits(torch.zeros(1))
-    assert not history.fits(torch.zeros(2)) and not history.fits(torch.zeros(1, dtype=torch.float16))
+    history, linear = rules.History(depth=2), reuse(rules, "linear")
+    assert not history.fits(torch.zeros(1), linear)
+    for step, sigma in enumerate((3.0, 2.0, 1.0)):
+        history.put(step, sigma, torch.full((1,), sigma))
+    assert float(history.at(0.0, linear, torch.device("cpu"))) == pytest.approx(0.0)
+    assert history.fits(torch.zeros(1), linear)
+    assert not history.fits(torch.zeros(2), linear) and not history.fits(torch.zeros(1, dtype=torch.float16), linear)
 
 
 def test_one_value_alone_is_held_whatever_the_slope(rules):
     import torch
 
     history = rules.History(depth=2)
-    history.put(1.0, torch.full((1,), 5.0))
-    assert float(history.at(0.5, 1.0, torch.device("cpu"))) == 5.0
+    history.put(0, 1.0, torch.full((1,), 5.0))
+    assert float(history.at(0.5, reuse(rules, "linear"), torch.device("cpu"))) == 5.0
+
+
+@given(
+    weights=st.lists(st.floats(-3, 3), min_size=1, max_size=6),
+    values=st.lists(st.floats(-9, 9), min_size=6, max_size=9),
+    seed=st.integers(0, 99),
+)
+def test_a_fitted_value_is_the_weighted_sum_all_through_its_segment_and_is_made_once(rules, weights, values, seed):
+    import torch
+
+    history, depth = rules.History(depth=len(weights)), len(weights)
+    steps = sorted(torch.randperm(40, generator=torch.Generator().manual_seed(seed))[: len(values)].tolist())
+    for step, value in zip(steps, values, strict=True):
+        history.put(step, 50.0 - step, torch.full((2,), value, dtype=torch.float64))
+    fitted = reuse(rules, "fitted", tuple(weights), tuple(steps[::-1][:depth]))
+    assert history.fits(torch.zeros(2, dtype=torch.float64), fitted)
+    found = history.at(0.5, fitted, torch.device("cpu"))
+    expected = sum(weight * value for weight, value in zip(weights, values[::-1], strict=False))
+    assert float(found[0]) == pytest.approx(expected, abs=1e-9)
+    assert history.at(0.25, fitted, torch.device("cpu")) is found
+    assert history.fits(torch.zeros(2, dtype=torch.float64), fitted)
+
+
+def test_a_history_that_lacks_one_of_the_steps_of_a_fit_does_not_fit(rules):
+    import torch
+
+    history = rules.History(depth=3)
+    for step in (0, 4, 7):
+        history.put(step, 10.0 - step, torch.zeros(1))
+    for steps in ((7,), (7, 4), (7, 4, 0)):
+        assert history.fits(torch.zeros(1), reuse(rules, "fitted", (1.0,) * len(steps), steps))
+    for steps in ((4,), (7, 0), (7, 4, 2), (7, 4, 0, 1)):
+        assert not history.fits(torch.zeros(1), reuse(rules, "fitted", (1.0,) * len(steps), steps))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_a_history_never_holds_more_tensors_than_its_depth(rules, depth):
+    """That of a fitted segment counts: it takes the place of the oldest value, which no later segment looks back on."""
+    import torch
+
+    history = rules.History(depth)
+    for step in range(12):
+        history.put(step, 20.0 - step, torch.full((1,), float(step)))
+        steps = tuple(range(step, max(step - depth, -1), -1))
+        if step % 3 == 0:
+            history.at(1.0, reuse(rules, "fitted", (1.0,) * len(steps), steps), torch.device("cpu"))
+        held = [kept.value for kept in history._kept] + ([] if history._blend is None else [history._blend])
+        assert len({tensor.data_ptr() for tensor in held}) <= depth
 
 
 def test_speedup_compares_with_the_median_computed_call(comfy):

@@ -17,14 +17,14 @@ def install(comfy):
     from lemica.cache.wrapper import install
     from lemica.schedules import Rule, Schedule
 
-    def with_schedule(model, computed, rule="output hold", on_report=lambda report: None, device="auto"):
+    def with_schedule(model, computed, rule="output hold", on_report=lambda report: None, device="auto", weights=()):
         """``model`` with one schedule for whatever sigmas come, as long as the steps fit."""
 
         def choose(sigmas):
             steps = len(sigmas) - 1
             kept = tuple(step for step in computed if step < steps)
             rules = (Rule.parse(rule),) * len(kept)
-            return Schedule("test", "test", steps, kept, rules, "custom"), "note"
+            return Schedule("test", "test", steps, kept, rules, "custom", weights=weights), "note"
 
         return install(model, choose, device, on_report)
 
@@ -95,6 +95,60 @@ def test_output_rules_equal_a_sampler_that_reuses_by_itself(comfy, tiny_wan, wan
     got = tiny_wan.sample(install(wan, COMPUTED, f"output {order}"))
     assert (got - expected).abs().max() < 1e-4 * expected.abs().max()
     assert not equal(got, tiny_wan.sample(wan))
+
+
+FITTED = "output fitted"
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "euler_ancestral", "euler_cfg_pp"])
+def test_a_fit_that_holds_is_hold_bit_for_bit(tiny_wan, wan, install, sampler):
+    weights = ((), (), (1.0,), (1.0,), (1.0,))
+    held = tiny_wan.sample(install(wan, COMPUTED), sampler=sampler)
+    assert equal(tiny_wan.sample(install(wan, COMPUTED, FITTED, weights=weights), sampler=sampler), held)
+
+
+@pytest.mark.parametrize("weights", [
+    ((), (), (1.2, -0.2), (1.3, -0.3), (1.6, -0.6)),
+    ((), (), (1.2, -0.4, 0.2), (1.3, -0.5, 0.1, 0.1), (1.6, -0.8, 0.3, -0.2, 0.1)),
+])
+def test_fitted_rules_equal_a_sampler_that_weighs_by_itself(comfy, tiny_wan, wan, install, weights):
+    """The reference is a sampler written here that keeps dx/dsigma of the guided output on its own."""
+    import comfy.samplers
+
+    def weighing_euler(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        known = []
+        for k in range(len(sigmas) - 1):
+            if k in COMPUTED:
+                known.insert(0, (x - model(x, sigmas[k] * x.new_ones([x.shape[0]]), **extra_args)) / sigmas[k])
+                d = known[0]
+            else:
+                d = sum(weight * one for weight, one in zip(weights[len(known) - 1], known, strict=False))
+            x = x + d * (sigmas[k + 1] - sigmas[k])
+        return x
+
+    expected = tiny_wan.sample(wan, sampler=comfy.samplers.KSAMPLER(weighing_euler))
+    got = tiny_wan.sample(install(wan, COMPUTED, FITTED, weights=weights))
+    assert (got - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert not equal(got, tiny_wan.sample(install(wan, COMPUTED)))
+
+
+def test_a_fit_keeps_no_more_latents_of_a_cond_than_it_weighs(tiny_wan, wan, install, monkeypatch):
+    from lemica.cache.slots import Slots
+
+    most = 0
+
+    def put(slots, key, step, sigma, value):
+        nonlocal most
+        original(slots, key, step, sigma, value)
+        for _, history in slots._histories.values():
+            held = [kept.value for kept in history._kept] + ([] if history._blend is None else [history._blend])
+            most = max(most, len({tensor.data_ptr() for tensor in held}))
+
+    original = Slots.put
+    monkeypatch.setattr(Slots, "put", put)
+    weights = ((), (), (1.2, -0.2), (1.3, -0.2, -0.1), (1.6, -0.5, -0.1))
+    tiny_wan.sample(install(wan, COMPUTED, FITTED, weights=weights))
+    assert most == 3
 
 
 @pytest.mark.parametrize("order, slope", [("hold", 0.0), ("linear", 1.0)])
@@ -266,6 +320,24 @@ def test_conds_that_begin_in_mid_run_are_computed_before_they_are_reused(tiny_wa
         (report,) = reports
         assert len(report.computed) == 2 and report.computed[0] == 0
         assert "nothing cached fits" in report.line()
+
+
+def test_a_slot_that_lacks_one_of_the_outputs_of_a_fit_computes(tiny_wan, wan, install):
+    """The late cond has one output where two are to be weighed, and another one than the weights are for."""
+    early, late = tiny_wan.conditioning(1)[0], tiny_wan.conditioning(2)[0]
+    positive = [[early[0], {"start_percent": 0.0, "end_percent": 0.5}], [late[0], {"start_percent": 0.5, "end_percent": 1.0}]]
+
+    def computed(steps, rule, weights=()):
+        reports = []
+        tiny_wan.sample(install(wan, steps, rule, reports.append, weights=weights), positive=positive)
+        assert "nothing cached fits" in reports[0].line()
+        return reports[0].computed
+
+    _, begins = computed((0,), "output hold")
+    steps = (0, 1, begins + 1)
+    assert 1 < begins < STEPS - 2
+    assert computed(steps, FITTED, ((), (1.2, -0.2), (1.0,))) == (0, 1, begins, begins + 1)
+    assert computed(steps, FITTED, ((), (1.2, -0.2), (1.2, -0.2))) == (0, 1, *range(begins, STEPS))
 
 
 def test_sigmas_that_cannot_carry_a_schedule_compute_every_step(comfy, tiny_wan, wan):
