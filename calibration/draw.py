@@ -23,7 +23,7 @@ GROUND, INK, QUIET, GRID, WHITE = (252, 252, 252), (34, 34, 38), (92, 94, 102), 
 # Okabe and Ito's colours for the colour-blind, without black and yellow, and a violet that is darker than all of them.
 BLUE, SKY, GREEN = (0, 114, 178), (86, 180, 233), (0, 158, 115)
 VERMILLION, ORANGE, PURPLE = (213, 94, 0), (230, 159, 0), (204, 121, 167)
-VIOLET = (117, 82, 184)
+VIOLET = (125, 31, 214)
 CURVES: tuple[Colour, ...] = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 
 RULE_COLOURS: dict[Rule | None, Colour] = {

@@ -151,7 +151,10 @@ class Job:
         except NoResponseError as error:
             if not self.settings.fits:
                 return None
-            raise JobError(f"This sampler cannot be fitted, {error}: set effort to exact, or take another sampler.") from None
+            raise JobError(
+                f"This sampler cannot be fitted, {error}: take another one, such as euler or dpmpp_2m, or set effort to exact "
+                "where it has steps of its own."
+            ) from None
 
     def cost(self) -> Cost:
         """What the whole calibration asks of the model when nothing of it is there yet."""

@@ -31,6 +31,7 @@ def schedule_view(schedule: Schedule) -> dict[str, object]:
     return {
         "name": schedule.name, "family": schedule.family, "steps": schedule.steps, "budget": schedule.budget,
         "computed": list(schedule.computed), "rules": [str(rule) for rule in schedule.rules], "origin": schedule.origin,
+        "weights": [list(own) for own in schedule.weights],
     }
 
 

@@ -13,14 +13,14 @@ PUBLISHED = {
 }
 """What every published list has in common; its entry in the file names the repository, path and commit."""
 
-_FIELDS = {"name", "computed", "origin", "steps", "rules", "sigmas", "source"}
+_FIELDS = {"name", "computed", "origin", "steps", "rules", "sigmas", "source", "weights"}
 
 
 def read_family(data: object) -> tuple[Family, tuple[Schedule, ...]]:
     """The family in a file of ``library/`` and its schedules, in the file's order.
 
     A schedule names itself, its computed steps and its source. What it leaves out comes from the family: ``origin``
-    published, the family's ``steps``, its ``rule`` for every segment, and the nominal sigmas of ``flow_shift``.
+    published, the family's ``steps``, its ``rule`` for every segment, and the nominal sigmas of ``flow_shift``; ``weights`` are those of fitted segments.
     Raises ScheduleError.
     """
     family = Family.from_json(data)
@@ -47,4 +47,5 @@ def _read_schedule(entry: Mapping[str, object], family: Family, rule: str | None
         origin=origin,
         sigmas=sigmas,
         source={**(PUBLISHED if origin == "published" else {}), **entry.get("source", {})},
+        weights=entry.get("weights", ()),
     )

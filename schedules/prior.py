@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from .grid import interpolate, place
-from .schedule import MAX_NAME, SCHEMA, Rule, Schedule, ScheduleError, check_sigmas, is_count
+from .schedule import MAX_NAME, Rule, Schedule, ScheduleError, check_sigmas, is_count
 
 PRIOR_FILE = Path(__file__).parent / "library" / "prior.json"
 BUDGET_RATIOS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -61,7 +61,7 @@ def derive(schedules: Iterable[Schedule]) -> dict[str, object]:
     curves = [_curves(family) for family in families.values()]
     return {
         "kind": "prior",
-        "schema": SCHEMA,
+        "schema": 1,
         "about": "Mean quantile function of the computed steps over the families with published lists, "
         "by budget ratio B/N; positions are shares k/(N-1) of the run. Recompute with schedules.prior.derive.",
         "lists": sum(len(family) for family in families.values()),

@@ -69,15 +69,19 @@ class Schedule:
             raise ScheduleError(f"origin is {shown(self.origin)}: choose one of {', '.join(ORIGINS)}.")
         object.__setattr__(self, "computed", tuple(self.computed))
         object.__setattr__(self, "rules", tuple(self.rules))
-        if self.weights or OUTPUT_FITTED in self.rules:
-            lengths = [end - start for start, end in self.segments()]
-            object.__setattr__(self, "weights", check_weights(self.weights, self.rules, lengths))
+        object.__setattr__(self, "weights", self._checked_weights())
         if self.sigmas is not None:
             sigmas = check_sigmas(self.sigmas)
             if len(sigmas) != self.steps + 1:
                 raise ScheduleError(f"{len(sigmas)} sigmas for {self.steps} steps: give one more than there are steps.")
             object.__setattr__(self, "sigmas", sigmas)
         object.__setattr__(self, "source", plain_copy(self.source, "source"))
+
+    def _checked_weights(self) -> tuple[tuple[float, ...], ...]:
+        if not self.weights and isinstance(self.weights, tuple | list) and OUTPUT_FITTED not in self.rules:
+            return ()
+        weights = check_weights(self.weights, self.rules, [end - start for start, end in self.segments()])
+        return weights if OUTPUT_FITTED in self.rules else ()
 
     @property
     def budget(self) -> int:

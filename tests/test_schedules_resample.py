@@ -38,7 +38,9 @@ def test_resampled_schedule_is_valid(schedule, grid, budget):
     result = resample(schedule, grid, budget)
     assert result.steps == len(grid) - 1
     assert result.computed[0] == 0
-    assert set(result.rules) <= set(schedule.rules)
+    kept = result.steps == schedule.steps and result.computed == schedule.computed and result.weights == schedule.weights
+    assert set(result.rules) <= set(schedule.rules if kept else schedule.unfitted().rules)
+    assert kept or not result.weights
     assert result.sigmas is not None and same_grid(result.sigmas, grid)
     if budget is not None:
         assert result.budget == min(budget, result.steps)

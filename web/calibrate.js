@@ -3,10 +3,12 @@ import { api } from '../../scripts/api.js'
 import {
   addView, chain, findNode, grow, hidePictures, libraryChanged, linkStyle, matchesId, service
 } from './calibration_node.js'
-import { costOrder, describeCost } from './calibration_order.js'
+import { costOrder, describeCost, effortOf } from './calibration_order.js'
 import { IDLE, isActive, reduce } from './calibration_state.js'
 import { createCalibrationView } from './calibration_view.js'
+import { familyOf } from './families_seen.js'
 import { newest } from './newest.js'
+import { modelName } from './sampler.js'
 
 const NODES = ['LeMiCaCalibrate', 'LeMiCaCalibrateCustom']
 const EVENT = 'lemica.calibration'
@@ -36,7 +38,7 @@ function addCalibration(node) {
   const costs = newest(
     service.cost,
     (cost) => view.setHint(`${describeCost(cost)} ${HINT}`, describeCost(cost)),
-    () => view.setHint(HINT)
+    (refusal) => view.setHint(`${refusal.message} ${HINT}`, refusal.message)
   )
 
   function estimate() {
@@ -44,7 +46,8 @@ function addCalibration(node) {
     const connected = node.inputs.filter(
       (input) => input.name.startsWith('positive') && input.link != null
     )
-    const order = costOrder(values, connected.length, view.family)
+    const family = view.family || familyOf(modelName(node, app.rootGraph))
+    const order = costOrder(values, connected.length, family)
     if (order) costs.request(order)
     else view.setHint(HINT)
   }
@@ -79,6 +82,8 @@ function addCalibration(node) {
     view.rest()
   })
   node.onConfigure = chain(node.onConfigure, () => {
+    const effort = own.find(({ name }) => name === 'mode')
+    if (effort) effort.value = effortOf(effort.value)
     recall().catch(() => {})
     soon()
   })

@@ -1,5 +1,11 @@
 /** What the widgets of a calibrate node ask for, in the words of POST /lemica/cost. Pure. */
 
+/** What the efforts of earlier versions are called now. */
+const FORMER = { quick: 'short', standard: 'normal' }
+
+/** @param {string} mode of a workflow, perhaps of an earlier version */
+export const effortOf = (mode) => FORMER[/** @type {keyof typeof FORMER} */ (mode)] ?? mode
+
 const NUMBERS = { steps: [2, 1000], longest: [0, 1000], tries: [0, 1000] }
 
 /**
@@ -17,7 +23,8 @@ export function costOrder(values, connected, family) {
   )
   if (!fits || !samples) return null
   if (values.longest && (values.longest < 2 || values.longest > values.steps)) return null
-  const { steps, longest, tries, mode, rules } = values
+  const { steps, longest, tries, rules } = values
+  const mode = effortOf(values.mode)
   const known = family ? { family } : {}
   return { steps, longest, tries, mode, rules, samples, ...known }
 }

@@ -3,11 +3,12 @@
  * of a calibration and the page look alike. Pure.
  */
 
-/** Okabe and Ito's colours for the colour-blind. */
+/** Okabe and Ito's colours for the colour-blind, and a violet. */
 export const RULE_COLOURS = {
   'output hold': '#0072b2',
   'output half': '#56b4e9',
   'output linear': '#009e73',
+  'output fitted': '#7d1fd6',
   'residual hold': '#d55e00',
   'residual half': '#e69f00',
   'residual linear': '#cc79a7'

@@ -30,9 +30,9 @@ export function createChanges(server) {
     },
 
     /** Save what a plan came to. */
-    keep: ({ family, steps, computed, rules, origin, note }, name) =>
+    keep: ({ family, steps, computed, rules, weights, origin, note }, name) =>
       server.post('save', {
-        schedule: { family, steps, computed, rules, origin, sigmas: null, source: { planned: note } }, name
+        schedule: { family, steps, computed, rules, weights, origin, sigmas: null, source: { planned: note } }, name
       }),
 
     /**

@@ -2,7 +2,7 @@
 import { describeProgress } from './calibration_state.js'
 import { createCalibrationView } from './calibration_view.js'
 import { badgeList, button, factList, make } from './library_dom.js'
-import { partnersOf, sourceFacts } from './library_entries.js'
+import { counted, partnersOf, sourceFacts } from './library_entries.js'
 import { createEstimate } from './library_estimate.js'
 import { createChoice, createNameForm } from './library_forms.js'
 import { createLegend, createStrip, rulesInUse } from './strip.js'
@@ -116,7 +116,7 @@ export function createDetails(given) {
     const partners = partnersOf(entries, entry)
     const element = button('Merge…', () => merge(partners), 'One calibration with the samples of two')
     element.disabled = !partners.length
-    if (element.disabled) element.title = 'There is no other calibration of this family, mode and number of steps.'
+    if (element.disabled) element.title = 'There is no other calibration of this family, effort and number of steps.'
     return element
   }
 
@@ -185,16 +185,23 @@ function scheduleContent({ data, own }) {
   const { steps, budget, origin, source } = data
   const facts = [
     ['computes', `${budget} of ${steps} steps, ${(steps / budget).toFixed(2)}× fewer`],
-    ['origin', own ? origin : `${origin}, comes with the pack and is read only`]
+    ['origin', own ? origin : `${origin}, comes with the pack and is read only`],
+    ...weightFacts(data.weights)
   ]
   return [strip.element, createLegend(rulesInUse(data)), factList([...facts, ...sourceFacts(source)])]
+}
+
+/** @param {number[][]} weights of every segment, none where its rule is not fitted */
+function weightFacts(weights) {
+  const past = Math.max(0, ...weights.map(({ length }) => length))
+  return past ? [['fitted', `every segment weighs up to ${counted(past, 'computed step')} before it`]] : []
 }
 
 function calibrationContent({ data }) {
   const { steps, samples, longest, mode, metric, rules } = data
   return [
     factList([
-      ['measured', `${samples} ${samples === 1 ? 'sample' : 'samples'} of ${steps} steps, mode ${mode}`],
+      ['measured', `${samples} ${samples === 1 ? 'sample' : 'samples'} of ${steps} steps, effort ${mode}`],
       ['error', `${metric}, of up to ${longest} steps in a row`],
       ['rules', rules.join(', ')]
     ])

@@ -21,6 +21,7 @@ export const RULES = [
   'output hold',
   'output half',
   'output linear',
+  'output fitted',
   'residual hold',
   'residual half',
   'residual linear'
@@ -50,8 +51,10 @@ export function cellsOf({ steps, computed, rules }) {
   })
 }
 
+const UNFITTED = { 'output fitted': 'output half' }
+
 /**
- * The same run with other computed steps; each has the rule that the pattern has there.
+ * The same run with other computed steps; each has the rule that the pattern has there, or its like without a fit.
  * @param {Pattern} pattern
  * @param {number[]} computed
  * @returns {Pattern}
@@ -61,7 +64,7 @@ export function withComputed(pattern, computed) {
   return {
     ...pattern,
     computed,
-    rules: computed.map((step) => cells[step]?.rule ?? '')
+    rules: computed.map((step) => cells[step]?.rule ?? '').map((rule) => UNFITTED[rule] ?? rule)
   }
 }
 

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { costOrder, describeCost } from '../../web/calibration_order.js'
+import { costOrder, describeCost, effortOf } from '../../web/calibration_order.js'
 
 const VALUES = {
-  prompts: 'a cat\n\n a dog ', seeds: 2, steps: 20, longest: 0, tries: 4, mode: 'standard', rules: 'output', cfg: 3
+  prompts: 'a cat\n\n a dog ', seeds: 2, steps: 20, longest: 0, tries: 4, mode: 'normal', rules: 'output', cfg: 3
 }
 
 test('samples are prompts, typed and connected, times seeds', () => {
   assert.deepEqual(costOrder(VALUES, 1, ''), {
-    steps: 20, longest: 0, tries: 4, mode: 'standard', rules: 'output', samples: 6
+    steps: 20, longest: 0, tries: 4, mode: 'normal', rules: 'output', samples: 6
   })
   assert.equal(costOrder(VALUES, 0, 'wan').family, 'wan')
 })
@@ -20,6 +20,11 @@ test('there is no order for what is not known, or does not fit', () => {
   assert.equal(costOrder({ ...VALUES, longest: 1 }, 1, ''), null)
 })
 
+test('the efforts of earlier versions are known', () => {
+  assert.deepEqual(['quick', 'standard', 'exact', 'short'].map(effortOf), ['short', 'normal', 'exact', 'short'])
+  assert.equal(costOrder({ ...VALUES, mode: 'quick' }, 1, '').mode, 'short')
+})
+
 test('a cost in words', () => {
-  assert.equal(describeCost({ text: 'about 9 model steps' }), 'About 9 model steps.')
+  assert.equal(describeCost({ text: 'about 9 full runs' }), 'About 9 full runs.')
 })

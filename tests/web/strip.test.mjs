@@ -29,6 +29,12 @@ test('other computed steps have the rules that the pattern has there', () => {
   assert.deepEqual(pattern.computed, [0, 2, 5])
 })
 
+test('steps chosen by hand have no fit', () => {
+  const fitted = { steps: 6, computed: [0, 2], rules: ['output fitted', 'output fitted'] }
+  assert.deepEqual(rulesInUse(fitted), ['output fitted'])
+  assert.deepEqual(withComputed(fitted, [0, 1, 3]).rules, ['output half', 'output half', 'output half'])
+})
+
 test('a click computes a step or not, but for the first', () => {
   assert.deepEqual(toggled([0, 4], 2), [0, 2, 4])
   assert.deepEqual(toggled([0, 2, 4], 2), [0, 4])
