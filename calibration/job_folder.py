@@ -174,8 +174,11 @@ class JobFolder:
 
     def walk(self, key: str, sample: Sample, conds: str) -> Trajectory:
         """What an interrupted walk along a path computed; a file that is broken is as good as none."""
+        return self._read_walk(_walk(key, sample, conds))
+
+    def _read_walk(self, stem: str) -> Trajectory:
         known = Trajectory()
-        for file in self.path.glob(f"{_walk(key, sample, conds)}-*.safetensors"):
+        for file in self.path.glob(f"{stem}-*.safetensors"):
             try:
                 _, tensors = read_tensors(file, MAX_BYTES)
                 for name, outputs in tensors.items():
@@ -277,7 +280,8 @@ class JobFolder:
                 raise GraphError("a latent of it is not finite")
             if not isinstance(about["conds"], str):
                 raise GraphError("the name of its conds is none")
-            return Measured(Sample(about["prompt"], about["seed"]), about["conds"], final, derivatives, replayed.copy())
+            sample = Sample(about["prompt"], about["seed"])
+            return Measured(sample, about["conds"], final.copy(), derivatives.copy(), replayed.copy())
         except (GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise JobError(
                 f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "

@@ -38,7 +38,7 @@ TELL = 5000
 BODIES: dict[str, dict[str, object]] = {
     "plan": {"family": "lemica-demo", "steps": 6, "sigmas": None, "preset": "medium", "budget": 3, "schedule": "auto",
              "rule": "as scheduled"},
-    "cost": {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "standard", "rules": "output"},
+    "cost": {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "normal", "rules": "output"},
     "solve": {"calibration": "measured", "budget": 3, "rule": None, "objective": "minimax", "tail": True, "fixed": [1],
               "reused": [3], "curve": True},
     "save": {"name": "new", "schedule": {}, "replace": True},
@@ -65,12 +65,13 @@ class Said:
 
 def body_of(draw: Random, route: str) -> dict[str, object]:
     """A body that a route takes."""
+    import fuzz_cases as cases
     from route_requests import schedule
 
     body = dict(BODIES[route])
     if route == "save":
         solved = {**BODIES["solve"], "schedule": None, "preset": "fast"}
-        body |= {"schedule": schedule()} if draw.random() < 0.5 else solved
+        body |= {"schedule": draw.choice([schedule(), cases.fitted()])} if draw.random() < 0.5 else solved
     if route == "rename" and draw.random() < 0.5:
         body |= {"kind": "calibration", "old": "measured"}
     return body
@@ -119,15 +120,20 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
         job = JobFolder(folder / "job", identity, 3)
         try:
             job.path.mkdir(parents=True)
-            known = {"schema": 1, "identity": identity}
+            known = {"schema": 2, "identity": identity}
             text = cases.as_json(draw, known) if draw.random() < 0.3 else json.dumps(known).encode()
             (job.path / "job.json").write_bytes(text)
             if draw.random() < 0.3:
                 (job.path / "paths.json").write_bytes(cases.as_json(draw, {"0,2|output hold": {"0123": 0.5}}))
+            if draw.random() < 0.3:
+                fits = {"0,2|ab": {"weights": [[1.5]], "errors": {"0": 0.5}}}
+                (job.path / "fits.json").write_bytes(cases.as_json(draw, fits))
+            (job.path / f"walk-{draw.randrange(3)}-3.safetensors").write_bytes(cases.walk_file(draw))
             (job.path / f"sample-{draw.randrange(3)}.safetensors").write_bytes(cases.sample_file(draw, 3))
             half_run(folder, set())
             job.open()
             job.load_all(), job.load(sample, "0123"), job.path_error("0,2|output hold", sample, "0123")
+            job.fit("0,2|ab"), [job._read_walk(f"walk-{place}") for place in range(3)]
         finally:
             job.close()
             shutil.rmtree(job.path, ignore_errors=True)

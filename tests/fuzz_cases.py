@@ -117,7 +117,13 @@ def as_json(draw: Random, data: object) -> bytes:
 
 def schedule_file(draw: Random) -> bytes:
     """The file of a schedule, or nearly one."""
-    return as_json(draw, {"schema": 1, "name": draw.choice(["mine", "new", *TEXTS]), **schedule()})
+    known = schedule() if draw.random() < 0.5 else fitted()
+    return as_json(draw, {"schema": 2, "name": draw.choice(["mine", "new", *TEXTS]), **known})
+
+
+def fitted() -> dict[str, object]:
+    """A schedule with weights, without its name."""
+    return schedule(rules=["output fitted", "output hold", "output fitted"], weights=[[1.0], [], [1.5, -0.75, 0.25]])
 
 
 DESCRIPTION = {
@@ -139,10 +145,10 @@ def tensors_file(draw: Random, metadata: dict[str, object], arrays: dict[str, np
     header: dict[str, object] = {"__metadata__": metadata}
     body = b""
     for name, array in arrays.items():
-        types = {"i": "I32", "f": "F64"}
+        types = {"i4": "I32", "f8": "F64", "f4": "F32"}
         data = array.tobytes()
         header[name] = {
-            "dtype": types[array.dtype.kind], "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(data)],
+            "dtype": types[array.dtype.str[1:]], "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(data)],
         }
         body += data
     how = draw.random()
@@ -180,11 +186,23 @@ def graph_file(draw: Random) -> bytes:
 
 def sample_file(draw: Random, edges: int) -> bytes:
     """What a job has of one sample, or nearly that."""
-    about = {"schema": 1, "prompt": "a cat", "seed": 1, "conds": "0123", "sketch": [0.5, 1.0]}
-    errors = [0.5, np.nan, 0.0, 1e308, -1.0, np.inf]
-    deltas, replayed = (np.array([draw.choice(errors) for _ in range(edges)]) for _ in range(2))
+    about = {"schema": 2, "prompt": "a cat", "seed": 1, "conds": "0123"}
+    replayed = np.array([draw.choice([0.5, np.nan, 0.0, 1e308, -1.0, np.inf]) for _ in range(edges)])
+    values = [0.5, 0.0, -1.0, 3e38] if draw.random() < 0.7 else [0.5, np.nan, -np.inf]
+    final, derivatives = (
+        np.array([draw.choice(values) for _ in range(count)], dtype=draw.choice(["<f4", "<f4", "<f4", "<f8"]))
+        for count in (4, 8)
+    )
+    shape = draw.choice([(1, 2, 4), (1, 2, 4), (2, 2, 2), (8,), (2, 4), (1, 0, 4)])
+    derivatives = derivatives.reshape(shape) if 0 not in shape else derivatives[:0].reshape(shape)
     metadata = {"lemica_sample": as_json(draw, about).decode(errors="surrogateescape")}
-    return tensors_file(draw, metadata, {"deltas": deltas, "replayed": replayed})
+    return tensors_file(draw, metadata, {"final": final, "derivatives": derivatives, "replayed": replayed})
+
+
+def walk_file(draw: Random) -> bytes:
+    """What a walk along a path computed at a step, or nearly that."""
+    names = draw.sample(["0.0.0.0", "0.0.0.1", "3.1.0.0", "0.0.0", "a.b.c.d", "-1.0.0.0", "9" * 30 + ".0.0.0", ""], 2)
+    return tensors_file(draw, {}, {name: np.array([0.5, np.nan], dtype="<f4") for name in names})
 
 
 def upload(draw: Random) -> tuple[bytes, dict[str, str]]:

@@ -216,7 +216,7 @@ def test_merge_refuses_first_and_second_order_of_one_rule():
     [
         ({"family": " "}, "family is"),
         ({"model": "wan"}, "ModelIdentity"),
-        ({"mode": "fast"}, "mode is 'fast': choose one of quick"),
+        ({"mode": "fast"}, "mode is 'fast': choose one of short"),
         ({"metric": "psnr"}, "metric is 'psnr'"),
         ({"sigmas": (1.0,)}, "1 sigmas"),
         ({"rules": ()}, "one Rule or more"),

@@ -98,8 +98,8 @@ def test_a_plan_of_a_very_long_run_is_made_soon_with_its_calibration_or_without_
 
 
 @pytest.mark.parametrize("order, status", [
-    ({"steps": 1000, "longest": 1000, "mode": "standard", "rules": "output and residual"}, 400),
-    ({"steps": 1000, "longest": 100, "mode": "standard", "rules": "output and residual"}, 200),
+    ({"steps": 1000, "longest": 1000, "mode": "exact", "rules": "output and residual"}, 400),
+    ({"steps": 1000, "longest": 100, "mode": "exact", "rules": "output and residual"}, 200),
 ])
 def test_the_cost_of_the_longest_calibration_is_told_soon(server, user, order, status):
     begin = time.monotonic()

@@ -83,7 +83,7 @@ def synthetic(steps: int, longest: int, rules: tuple[str, ...]):
 def test_a_calibration_is_estimated_and_its_map_fills_in_while_it_runs(calibrated):
     before, begun, running = calibrated["before"], calibrated["begun"], calibrated["running"]
     assert before["hint"] and not before["map"] and not before["progress"]
-    assert before["hinted"].startswith("At least about ") and "full runs" in before["hinted"]
+    assert before["hinted"].startswith("About ") and "full runs" in before["hinted"]
     assert begun["progress"] and begun["name"] == NAME
     assert running["map"] and not running["curve"] and running["headline"].endswith("left")
     assert "model step" in running["detail"]

@@ -44,7 +44,8 @@ def page(server) -> Iterator:
     job = JobFolder(store.root / folder_name("half run"), {"sigmas": [1.0, 0.0]}, 3)
     job.open()
     for seed in (1, 2):
-        job.save(Measured(Sample("a cat", seed), "c0", [0.5], np.ones(3), np.array([np.nan, 0.25, np.nan])))
+        derivatives = np.ones((1, 3, 1), dtype=np.float32)
+        job.save(Measured(Sample("a cat", seed), "c0", derivatives[0, 0], derivatives, np.array([np.nan, 0.25, np.nan])))
     job.close()
     post(server, "save", {"schedule": schedule(), "name": "mine"})
     (folder / "schedules" / "broken.json").write_text("{")
