@@ -202,24 +202,24 @@ def fitted_candidates(graph: ErrorGraph, budget: int, forbidden: Collection[tupl
 
     Args:
         graph: of the errors of fitted segments.
-        budget: B.
+        budget: B; where its segments are too short for any path of it, there is uniform spacing alone.
         forbidden: segments that no path may have; where that leaves none of this budget, all are allowed.
-
-    Raises:
-        InfeasibleError: no path has this budget.
     """
-    constraints = Constraints(forbidden=forbidden)
-    try:
-        paths = [solve(graph.edges(), graph.steps, budget, constraints)]
-    except InfeasibleError:
-        constraints = Constraints()
-        paths = [solve(graph.edges(), graph.steps, budget, constraints)]
-    paths += [
-        solve(graph.edges(values), graph.steps, budget, constraints) for values in (graph.geometric_mean(), graph.worst())
-    ]
-    found = ("minimax", "minimax of geometric means", "minimax of worst samples")
-    routes = [Route(path.computed, (OUTPUT_FITTED,) * budget, name) for path, name in zip(paths, found, strict=True)]
-    return list({route.key: route for route in reversed(routes)}.values())[::-1]
+    rules = (OUTPUT_FITTED,) * budget
+    ways = (
+        (graph.mean(), "minimax"), (graph.geometric_mean(), "minimax of geometric means"),
+        (graph.worst(), "minimax of worst samples"),
+    )
+    for constraints in (Constraints(forbidden=forbidden), Constraints()):
+        try:
+            routes = [
+                Route(solve(graph.edges(values), graph.steps, budget, constraints).computed, rules, found)
+                for values, found in ways
+            ]
+        except InfeasibleError:
+            continue
+        return list({route.key: route for route in reversed(routes)}.values())[::-1]
+    return [Route(uniform(graph.steps, budget), rules, "uniform")]
 
 
 def protected_start(steps: int) -> frozenset[tuple[int, int]]:

@@ -106,6 +106,9 @@ class Sampling:
         Raises:
             NoResponseError: its latents do not follow from the model's answers in a known way.
         """
+        mask = self.mask
+        if mask is not None and not bool((mask >= 1.0).any()):
+            raise NoResponseError("its noise mask leaves nothing to be sampled freely")
         guider = copy.copy(self._guider)
         # The model itself has its patches on while it samples only.
         guider.inner_model = SimpleNamespace(model_sampling=self._attached.patcher.get_model_object("model_sampling"))
