@@ -187,8 +187,11 @@ class Calibrating(io.ComfyNode):
     """A node that calibrates, once its inputs are samples."""
 
     @classmethod
-    def validate_inputs(cls, mode: str = MODES[0]) -> bool | str:
-        """Whether the mode is known, those in workflows of earlier versions included; ComfyUI asks nothing else of it."""
+    def validate_inputs(cls, mode: str = MODES[0], positive: object = None, guiders: object = None) -> bool | str:
+        """Whether the mode is known, those in workflows of earlier versions included.
+
+        ComfyUI checks the choice of an input that is named here no more, and hands over growing inputs unasked.
+        """
         known = (*MODES, *FORMER_MODES)
         return mode in known or f"{str(mode)[:80]!r} is none of {', '.join(MODES)}"
 

@@ -266,7 +266,7 @@ def test_a_guider_that_is_null_and_sigmas_that_are_none_are_told(server, demo):
 
 def test_an_interrupted_calibration_keeps_what_it_has_and_goes_on_from_there(server, demo):
     settings = {"mode": "exact", "seed": 77}
-    stopped = watch(server, {"model": demo[0], "calibrate": calibrate(name="stopped", **settings)}, interrupt_at=2)
+    stopped = watch(server, {"model": demo[0], "calibrate": calibrate(name="stopped", **settings)}, interrupt_at=4)
     assert stopped.interrupted and not stopped.error
     assert "stopped" not in saved_names(server)
     went_on = watch(server, {"model": demo[0], "calibrate": calibrate(name="stopped", **settings)})

@@ -87,7 +87,8 @@ def _calibrate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, metavar="N", help="the steps of a run (default: 20)")
     parser.add_argument(
-        "--effort", "--mode", dest="mode", choices=EFFORTS, help="how much the model runs (default: short; exact takes far longest)"
+        "--effort", "--mode", dest="mode", choices=EFFORTS,
+        help="how much the model runs (default: short; exact takes far longest)",
     )
     parser.add_argument("--samples", type=int, metavar="N", help="how many prompts to measure with (default: 4)")
     parser.add_argument("--name", help="what to call the calibration (default: after model, steps and sampler)")
