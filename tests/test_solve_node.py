@@ -41,12 +41,12 @@ def test_a_saved_calibration_is_solved_by_name_and_again_when_it_was_made_again(
     first = watch(server, prompt)
     assert first.ran == ["solve"] and "2 of 8 steps computed, shortest path" in first.text("solve")
     assert "Saved" not in first.text("solve")
+    assert watch(server, prompt).ran == []
     measured = {"solve": solve(calibration="basic", preset="custom", budget=3, save=False)}
     assert "Predicted l2 error of a segment: worst " in (told := watch(server, measured).text("solve"))
     assert f"Measured error of another path of this budget, basic/{STEPS}b3: mean " in told
     unmeasured = {"solve": solve(calibration="basic", preset="custom", budget=6, save=False)}
     assert "It was not measured as a whole." in watch(server, unmeasured).text("solve")
-    assert watch(server, prompt).ran == []
     watch(server, {"model": demo[0], "calibrate": calibrate(name="basic", negative_prompt="made again")})
     assert watch(server, prompt).ran == ["solve"]
 

@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
 FILES = sorted(WORKFLOWS.glob("*.json"))
 CALIBRATIONS = {
-    "calibrate": ("LeMiCaCalibrate", "output and residual", [f"positive.positive{place}" for place in range(4)]),
-    "calibrate_wan": ("LeMiCaCalibrate", "residual", []),
+    "calibrate": ("LeMiCaCalibrate", "output", [f"positive.positive{place}" for place in range(4)]),
+    "calibrate_wan": ("LeMiCaCalibrate", "output", []),
     "calibrate_flux": ("LeMiCaCalibrateCustom", "output", [f"guiders.guider{place}" for place in range(4)]),
 }
 """Name of the workflow -> the node that calibrates, rules that its model has, the inputs that grew."""
