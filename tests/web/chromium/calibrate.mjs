@@ -104,9 +104,17 @@ const flood = (page, name) =>
   }, name)
 
 await onPage(async (page) => {
-  await load(page, JSON.parse(fs.readFileSync(given.workflow, 'utf8')))
+  // As an earlier version has saved it
+  const saved = fs.readFileSync(given.workflow, 'utf8').replace('"short"', '"standard"')
+  await load(page, JSON.parse(saved))
+  const effort = await page.evaluate(
+    () =>
+      window.app.graph._nodes
+        .find((one) => one.type === 'LeMiCaCalibrate')
+        .widgets.find(({ name }) => name === 'mode').value
+  )
   await set(page, {
-    steps: given.steps, tries: 1, name: given.name, rules: 'output', seed: 5
+    steps: given.steps, tries: 1, name: given.name, mode: 'exact', rules: 'output', seed: 5
   })
   await focusOn(page, NODE, 1, 100, 150)
   await page.waitForTimeout(1000)
@@ -117,6 +125,7 @@ await onPage(async (page) => {
   await page.waitForSelector('.lemica-calibrate-view .lemica-progress:not(.lemica-hidden)')
   const begun = await view(page)
   await page.waitForSelector('.lemica-calibrate-view .lemica-map:not(.lemica-hidden)')
+  const first = await coloured(page)
   const busy = await frames(page, 2)
   await focusOn(page, NODE, 1, 100, 150)
   const running = { ...(await view(page)), coloured: await coloured(page) }
@@ -178,7 +187,7 @@ await onPage(async (page) => {
   const flooded = await frames(page, 4)
   await page.evaluate(() => clearInterval(window.lemicaFlood))
   return {
-    quiet, flooded,
+    quiet, flooded, effort, first,
     before, begun, running, stopped, resumed, error, done, solver, words, hovered, reloaded, vue, vueBox, idle, busy
   }
 }, { width: 1300, height: 1500 })
