@@ -20,7 +20,8 @@ def read_family(data: object) -> tuple[Family, tuple[Schedule, ...]]:
     """The family in a file of ``library/`` and its schedules, in the file's order.
 
     A schedule names itself, its computed steps and its source. What it leaves out comes from the family: ``origin``
-    published, the family's ``steps``, its ``rule`` for every segment, and the nominal sigmas of ``flow_shift``; ``weights`` are those of fitted segments.
+    published, the family's ``steps``, its ``rule`` for every segment, and the nominal sigmas of ``flow_shift``. Where that
+    rule is fitted, ``weights`` are those of the segments.
     Raises ScheduleError.
     """
     family = Family.from_json(data)

@@ -100,7 +100,8 @@ def test_a_sample_of_another_grid_is_refused(tmp_path):
 
 @pytest.mark.parametrize("changed", [
     {"final": FINAL.astype(np.float64)}, {"final": FINAL[None]}, {"final": FINAL[:0]}, {"final": FINAL * np.nan},
-    {"derivatives": DERIVATIVES[0]}, {"derivatives": DERIVATIVES.astype(np.float16)}, {"derivatives": np.full_like(DERIVATIVES, np.inf)},
+    {"derivatives": DERIVATIVES[0]}, {"derivatives": DERIVATIVES.astype(np.float16)},
+    {"derivatives": np.full_like(DERIVATIVES, np.inf)},
     {"replayed": np.array([1.0, 2.0])}, {"replayed": np.array([1.0, 2.0, -1.0])}, {"replayed": np.array([1.0, 2.0, np.inf])},
     {"conds": 3},
 ])

@@ -7,7 +7,17 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lemica.schedules import FIXED, ORIGINS, OUTPUT_FITTED, RULES, GridError, Rule, Schedule, ScheduleError, nominal_sigmas
+from lemica.schedules import (
+    FIXED,
+    ORIGINS,
+    OUTPUT_FITTED,
+    RULES,
+    GridError,
+    Rule,
+    Schedule,
+    ScheduleError,
+    nominal_sigmas,
+)
 from lemica.schedules.rules import LARGEST_WEIGHT, MOST_PAST
 
 HOLD = Rule("residual", "hold")
