@@ -187,7 +187,7 @@ def test_key_of_an_unknown_model_tells_sizes_apart():
     "changes",
     [
         {"kind": "schedule"},
-        {"schema": 2},
+        {"schema": 3},
         {"key": "a\nb"},
         {"match": {"model_class": []}},
         {"presets": {"turbo": 3}},
