@@ -471,7 +471,7 @@ def test_the_estimate_is_what_is_spent(comfy, tiny_wan, wan, tmp_path, changed, 
     assert done == sorted(done)
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 9, 13, 18])
+@pytest.mark.parametrize("stop_at", [1, 2, 5, 8, 12])
 def test_a_fit_that_is_killed_goes_on_and_makes_one_step_of_a_sample_twice_at_most(comfy, tiny_wan, wan, tmp_path, stop_at):
     """Wherever the process ends: right before what a computed step gave is written, when the most is lost."""
     from lemica.calibration.job_folder import JobFolder
@@ -495,12 +495,8 @@ def test_a_fit_that_is_killed_goes_on_and_makes_one_step_of_a_sample_twice_at_mo
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JobFolder, "save_walk", save_walk)
-        try:
+        with pytest.raises(Killed):
             job("killed", counting).run()
-        except Killed:
-            pass
-        else:
-            pytest.skip("it computes fewer steps")
     resumed = job("killed", counting).run()
     needed = 2 * (8 + 4 + 3)
     assert needed < len(batches) <= needed + 2, "the step that was lost, and no more than one of every sample"
