@@ -11,7 +11,8 @@ class RunReport:
 
     ``calls`` counts evaluations of the model per conditioning (two a step with CFG, batched or not), ``full_calls``
     what the run would have made without the cache. ``seconds`` spans the sampler's calls; ``speedup`` compares them
-    with every call taking as long as the median computed one, None where nothing could be measured.
+    with every call taking as long as the median computed one, None where nothing could be measured. ``latent`` is the
+    shape of the latent, as the model is given it.
     """
 
     schedule: str
@@ -25,6 +26,7 @@ class RunReport:
     speedup: float | None
     doubts: tuple[str, ...]
     finished: bool
+    latent: tuple[int, ...] = ()
 
     def line(self) -> str:
         """The one line that the log shows for the run."""
@@ -40,4 +42,5 @@ class RunReport:
 
     def to_json(self) -> dict[str, object]:
         """The report as JSON-plain data, with its line."""
-        return asdict(self) | {"computed": list(self.computed), "doubts": list(self.doubts), "line": self.line()}
+        listed = {name: list(getattr(self, name)) for name in ("computed", "doubts", "latent")}
+        return asdict(self) | listed | {"line": self.line()}

@@ -87,6 +87,7 @@ class SamplingRun:
         self._first_call = 0
         self._computed_steps: set[int] = set()
         self._last_step = -1
+        self._latent: tuple[int, ...] = ()
         self._depth = depth_of(schedule)
         self._slots = Slots(self._depth, placement)
         self._names = Names()
@@ -118,6 +119,7 @@ class SamplingRun:
         """
         self._names.begin_call()
         self._outputs = []
+        self._latent = tuple(x.shape)
         self._ran.append(False)
         self.call, self.action = None, Action.COMPUTE
         if self._locator is None:
@@ -379,6 +381,7 @@ class SamplingRun:
             speedup=speedup(laps, self._ran) if finished else None,
             doubts=tuple(self._doubts) + self._missed_doubts() + self._strayed_doubts(),
             finished=finished,
+            latent=self._latent,
         )
 
     def _missed_doubts(self) -> tuple[str, ...]:

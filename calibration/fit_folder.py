@@ -1,4 +1,4 @@
-"""What a calibration from full runs has measured so far, on the disk."""
+"""What fits of a calibration have come to so far, on the disk."""
 
 from __future__ import annotations
 
@@ -7,37 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from safetensors.numpy import save as to_bytes
 
 from ..cache.trajectory import Batch, Trajectory
 from ..schedules import ScheduleError
-from ..schedules.schedule import shown
 from ..schedules.store import load_json
-from .job_folder import JobError, JobFolder, sample_id
+from .job_folder import MAX_BYTES, FullRun, JobError, JobFolder, sample_id
 from .sample import Sample
 from .segments import GraphError
 from .tensor_file import read_tensors
-
-MAX_BYTES = 1 << 30
-"""Of one file: mostly a latent of every computed step, or of every answer of a full run."""
-
-RUN = "run-"
-"""How the file of a full run begins."""
-
-_KEY = "lemica_full_run"
-_SCHEMA = 1
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class FullRun:
-    """What is kept of a sample's full run: its final latent, flat, and its answers' derivatives, sketched, [K, C, S]."""
-
-    sample: Sample
-    conds: str
-    final: np.ndarray
-    derivatives: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +29,22 @@ class Fit:
 
 @dataclass(slots=True)
 class FitFolder(JobFolder):
-    """A JobFolder with a safetensors file a full run and a walk's step, and ``fits.json``."""
+    """A JobFolder that keeps the weights of paths in ``fits.json``, and what a walk has computed in a file a step."""
 
     _fits: dict[str, Fit] = field(default_factory=dict, init=False)
-
-    def full_run(self, sample: Sample, conds: str) -> FullRun | None:
-        """What is kept of a sample's full run, or None.
-
-        Raises:
-            JobError: its file is broken.
-        """
-        path = self.path / f"{RUN}{sample_id(sample, conds)}.safetensors"
-        if not path.exists():
-            return None
-        try:
-            if path.is_symlink():
-                raise GraphError("it is a link")
-            metadata, tensors = read_tensors(path, MAX_BYTES)
-            final, derivatives = tensors["final"], tensors["derivatives"]
-            if json.loads(metadata.get(_KEY, "null")) != _SCHEMA:
-                raise GraphError("it is none of this version")
-            if (final.dtype, derivatives.dtype) != (np.float32, np.float32) or (final.ndim, derivatives.ndim) != (1, 3):
-                raise GraphError(f"it holds {shown([final.shape, derivatives.shape])}")
-            if not final.size or not derivatives.size or not np.isfinite(final).all() or not np.isfinite(derivatives).all():
-                raise GraphError("a latent of it is empty or not finite")
-            return FullRun(sample, conds, final.copy(), derivatives.copy())
-        except (GraphError, KeyError, ValueError, RecursionError) as error:
-            raise JobError(
-                f"{path.parent.name}/{path.name} is no full run of this calibration ({str(error)[:300]}): move it away to "
-                "make that run again."
-            ) from None
-
-    def save_full_run(self, run: FullRun) -> None:
-        """Write what is kept of a full run."""
-        content = to_bytes({"final": run.final, "derivatives": run.derivatives}, {_KEY: json.dumps(_SCHEMA)})
-        self._write(self.path / f"{RUN}{sample_id(run.sample, run.conds)}.safetensors", content)
 
     def fit_key(self, computed: Sequence[int], runs: Sequence[FullRun]) -> str:
         """A text that is the same for the same path on the same samples."""
         ids = "\n".join(sample_id(run.sample, run.conds) for run in runs)
         return f"{','.join(map(str, computed))}|{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
+
+    def fit_errors(self) -> dict[str, Mapping[str, float]]:
+        """The errors of samples by their ids, of every path that was fitted.
+
+        Raises:
+            JobError: the file is broken.
+        """
+        return {key: one.errors for key, one in (self._fits or self._read_fits()).items()}
 
     def fit(self, key: str) -> Fit | None:
         """The weights that were fitted for a path, and the errors of the samples with them, or None."""

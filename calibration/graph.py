@@ -18,8 +18,9 @@ from .problem import Edge
 from .sample import Sample
 from .segments import GraphError, checked_segments
 
-MODES = ("short", "quick", "standard", "exact")
-"""How a calibration measures: by full runs alone, or by more and more replays."""
+MODES = ("short", "normal", "exact")
+FORMER_MODES = {"quick": "short", "standard": "normal"}
+"""Of calibrations that were made before errors followed from full runs, and what does their work now."""
 METRICS = ("l1", "l2", "lpips")
 
 
@@ -51,7 +52,7 @@ class ErrorGraph:
         check_name(self.family, "family")
         if not isinstance(self.model, ModelIdentity):
             raise GraphError(f"model is {shown(self.model)}: give the ModelIdentity of the calibrated model.")
-        for what, value, choices in (("mode", self.mode, MODES), ("metric", self.metric, METRICS)):
+        for what, value, choices in (("mode", self.mode, (*MODES, *FORMER_MODES)), ("metric", self.metric, METRICS)):
             if value not in choices:
                 raise GraphError(f"{what} is {shown(value)}: choose one of {', '.join(choices)}.")
         for what, values, kind in (("rules", self.rules, Rule), ("samples", self.samples, Sample)):

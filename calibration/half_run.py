@@ -11,8 +11,7 @@ import numpy as np
 from ..schedules import ScheduleError
 from ..schedules.schedule import check_name
 from ..schedules.store import load_json
-from .fit_folder import RUN
-from .job_folder import MAX_BYTES, folder_name
+from .job_folder import MAX_BYTES, REPLAYS, RUN, folder_name
 from .segments import GraphError
 from .tensor_file import read_tensors
 
@@ -24,25 +23,22 @@ def half_run(root: Path, finished: Collection[str]) -> tuple[list[dict[str, obje
     """The folders of jobs in ``root``, but those named in ``finished``, with how many samples and replays they hold.
 
     ``name``: what the user calls the calibration, where the folder tells, or else what its own name keeps of that. Then
-    what is wrong with files of samples, which count as samples without replays, a line each.
+    what is wrong with files of replays, a line each.
     """
     jobs: list[dict[str, object]] = []
     problems: list[str] = []
     for folder in sorted({file.parent for file in root.glob("*/job.json")}):
         if folder.name not in finished and not folder.is_symlink():
-            counts = []
-            for file in sorted(folder.glob("sample-*.safetensors")):
+            samples, replays = sum(1 for _ in folder.glob(f"{RUN}*.safetensors")), 0
+            for file in sorted(folder.glob(f"{REPLAYS}*.safetensors")):
                 try:
-                    counts.append(_replays(file))
+                    replays += _replays(file)
                 except FileNotFoundError:
                     continue
                 except (GraphError, OSError) as error:
-                    counts.append(0)
                     reason = f"it cannot be read, {error.strerror}." if isinstance(error, OSError) else str(error)
                     problems.append(f"{folder.name}/{file.name}: {reason}")
-            counts += [0 for _ in folder.glob(f"{RUN}*.safetensors")]
-            about = {"folder": folder.name, "name": _name_of(folder), "samples": len(counts), "replays": sum(counts)}
-            jobs.append(about)
+            jobs.append({"folder": folder.name, "name": _name_of(folder), "samples": samples, "replays": replays})
     return jobs, problems
 
 

@@ -1,12 +1,13 @@
-"""A calibration from its first model call to its schedules: samples x segments, then whole paths.
+"""A calibration from its first model call to its schedules: full runs, then whole paths.
 
-It is written down after every replay. Started again with the same settings it goes on where it was: only the full run
-of a sample that is not done, and at most one replay, are made twice.
+Modes ``short`` and ``normal`` read the errors of all segments off the full runs, and fit the weights of the paths that
+follow from them; ``exact`` replays every segment, as the paper does, and measures paths of fixed rules. Everything is
+written down at once. Started again with the same settings a calibration goes on where it was: only a full run, a replay, or
+one step of every sample on a path that is being fitted, is made twice.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ..schedules import ModelIdentity, Schedule
+from ..schedules import OUTPUT_FITTED, ModelIdentity, Rule, Schedule
+from .cost import cost_of, fits_of, tries_of
 from .estimate import errors_of, replay_calls, replayed_edges
+from .fit_folder import FitFolder
+from .fitted_paths import FittedPaths
+from .fitting import Fitting
 from .graph import ErrorGraph
-from .job_folder import JobError, JobFolder, Measured, OtherPictureError, folder_name, told_what_is_kept
+from .job_folder import FullRun, JobError, Measured, OtherPictureError, folder_name, told_what_is_kept
 from .latents import LATENT_DISTANCES, Distance
-from .outcome import Contest, Outcome, Route, candidates, most_candidates
+from .outcome import Contest, Outcome, Route, candidates, sample_by_sample
+from .references.arrival import Segments
+from .references.reference import Reference
+from .references.response import NoResponseError
+from .references.segment_errors import segment_errors
 from .replay import Replays
 from .sampling import Callback, Sampling
 from .segments import all_segments
@@ -27,7 +36,7 @@ from .settings import Cell, Cost, Progress, Settings, duration
 
 __all__ = ["Cell", "Cost", "Job", "Progress", "Result", "Settings", "duration"]
 
-SKETCH_TOLERANCE = 0.05
+FINAL_TOLERANCE = 0.05
 """How far they may be off, as a share of their size: a GPU's rounding, not another model."""
 
 
@@ -75,14 +84,9 @@ class Pending:
     todo: list[int]
 
     @property
-    def needs_deltas(self) -> bool:
-        """Whether the distances at the ends of segments are not known."""
-        return self.measured is None or bool(np.isnan(self.measured.deltas).any())
-
-    @property
     def complete(self) -> bool:
         """Whether nothing is left to measure."""
-        return not self.todo and not self.needs_deltas
+        return self.measured is not None and not self.todo
 
 
 class Job:
@@ -95,12 +99,12 @@ class Job:
         settings: what to measure.
         judges: further samples on which only whole paths are measured, at a small part of the cost.
         distance: the error between final latents; by default the metric of ``settings`` on the latents.
-        others: schedules from elsewhere to be measured beside the solver's.
+        others: schedules from elsewhere to be measured beside the solver's, in mode exact.
         on_progress: is told of every replay and path.
         on_preview: the callback of the sampler's runs that compute.
 
     Raises:
-        JobError: settings that do not fit, no samples, or samples on different grids.
+        JobError: settings that do not fit, no samples, samples on different grids, or a sampler that cannot be fitted.
     """
 
     def __init__(
@@ -126,34 +130,39 @@ class Job:
         self.settings = settings
         self._samplings = samplings
         self._judged = [*samplings, *judges]
+        self._arrivals = self._sampler_segments()
         self._segments = all_segments(self._steps, settings.longest, settings.rules)
-        self._latent_metric = distance is None
+        self._wanted = np.empty(0, dtype=np.int64) if settings.fits else replayed_edges(self._segments)
         self._replays = [
-            Replays(sampling, settings.rules, distance or LATENT_DISTANCES[settings.metric]) for sampling in self._judged
+            Replays(
+                sampling, self._arrivals, distance or LATENT_DISTANCES[settings.metric],
+                () if settings.fits else settings.rules,
+            )
+            for sampling in self._judged
         ]
-        self._wanted = replayed_edges(
-            self._segments, self._steps, settings.rules, settings.mode, tails=not self._latent_metric
-        )
-        self.folder = JobFolder(root / folder_name(name), self._identity(), len(self._segments), name)
+        self.folder = FitFolder(root / folder_name(name), self._identity(), len(self._segments), name)
         self._others = others
         self._on_progress, self._on_preview = on_progress, on_preview
         self._done = 0
         self._measured_seconds, self._measured_steps = 0.0, 0
 
+    def _sampler_segments(self) -> Segments | None:
+        try:
+            return self._samplings[0].segments()
+        except NoResponseError as error:
+            if not self.settings.fits:
+                return None
+            raise JobError(
+                f"This sampler cannot be fitted, {error}: take another one, such as euler or dpmpp_2m, or set effort to exact "
+                "where it has steps of its own."
+            ) from None
+
     def cost(self) -> Cost:
         """What the whole calibration asks of the model when nothing of it is there yet."""
-        count = len(self._samplings)
-        return Cost(
-            steps=self._steps,
-            references=len(self._judged) * self._steps,
-            replays=count * replay_calls(self._segments, self._steps, self._wanted),
-            paths=len(self._judged) * sum(budget * self._tries(budget) for budget in set(self.settings.budgets)),
+        return cost_of(
+            self.settings, self._steps, len(self._samplings), len(self._judged) - len(self._samplings),
+            replay_calls(self._segments, self._steps, self._wanted), self._others,
         )
-
-    def _tries(self, budget: int) -> int:
-        """How many paths are measured for a budget, at most."""
-        others = sum(schedule.budget == budget for schedule in self._others)
-        return most_candidates(len(self.settings.rules), others) + self.settings.tries
 
     @told_what_is_kept()
     def run(self) -> Result:
@@ -167,10 +176,12 @@ class Job:
         self.folder.open()
         before = self._computed()
         try:
-            graph = self._graph(self._measure_all())
-            outcomes = {budget: self._decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
+            measured = self._measure_all()
+            graph = self._graph(measured)
+            decide = self._fitter(measured) if self.settings.fits else self._decide
+            outcomes = {budget: decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
             samples = [[sampling.sample.seed, sampling.sample.prompt] for sampling in self._judged]
-            self.folder.finish({"mode": self.settings.mode, "tries": self.settings.tries, "samples": samples})
+            self.folder.finish({**self.settings.effort, "samples": samples})
             return Result(graph, outcomes, self._computed() - before, self.settings.metric)
         finally:
             self.folder.close()
@@ -181,7 +192,7 @@ class Job:
         """How many steps all runs so far have computed."""
         return sum(sampling.computed for sampling in self._judged)
 
-    # Segments
+    # Samples
 
     def _measure_all(self) -> list[Measured]:
         """Everything that the graph needs of all samples."""
@@ -190,89 +201,111 @@ class Job:
     def _measure(self, place: int) -> Measured:
         """Everything that the graph needs of one sample, measured in this process."""
         pending, replays = self._open(place), self._replays[place]
-        if pending.complete:
-            return pending.measured
-        reference = replays.reference(self._on_preview)
-        self._begun(pending, replays.sketch(), lambda: replays.segment_deltas(self._segments, self.settings.rules))
-        self._timed(reference.seconds, self._steps)
-        for edge in list(pending.todo):
-            before, start, end, kind = self._segments[edge].tolist()
+        if not pending.complete:
             begin = time.perf_counter()
-            error = replays.replay(before, start, end, self.settings.rules[kind], self._on_preview)
-            self._replayed(pending, edge, error, time.perf_counter() - begin)
-        replays.forget()
+            self._begun(pending, replays.full(self._on_preview))
+            self._timed(time.perf_counter() - begin, self._steps)
+            self._report(pending.stage, *self._first_cells(pending.measured))
+            for edge in list(pending.todo):
+                before, start, end, kind = self._segments[edge].tolist()
+                begin = time.perf_counter()
+                error = replays.replay(before, start, end, self.settings.rules[kind], self._on_preview)
+                self._replayed(pending, edge, error, time.perf_counter() - begin)
+            replays.forget()
+        replays.recall(pending.measured.full.final)
         return pending.measured
 
     def _open(self, place: int) -> Pending:
         """A sample with what the folder knows of it; that much is done."""
         sampling = self._samplings[place]
         measured = self.folder.load(sampling.sample, sampling.conds)
+        if measured is not None:
+            self._check_answers(place, measured.full)
         todo = self._wanted if measured is None else self._wanted[np.isnan(measured.replayed[self._wanted])]
         pending = Pending(place, f"sample {place + 1} of {len(self._samplings)}", measured, todo.tolist())
-        self._done += replay_calls(self._segments, self._steps, np.setdiff1d(self._wanted, todo))
+        known = np.setdiff1d(self._wanted, todo)
+        self._done += replay_calls(self._segments, self._steps, known)
         if pending.complete:
             self._done += self._steps
-        known = [] if measured is None else np.setdiff1d(self._wanted, todo).tolist()
-        self._report(pending.stage, *(cell for edge in known for cell in self._cells(measured, edge)))
+            self._report(pending.stage, *self._first_cells(measured))
+        self._report(pending.stage, *(self._cell(measured, edge) for edge in known.tolist()))
         return pending
 
-    def _begun(self, pending: Pending, sketch: Sequence[float], deltas: Callable[[], np.ndarray]) -> None:
-        """The full run of a sample is made: keep its deltas if they are not known yet.
+    def _check_answers(self, place: int, full: FullRun) -> None:
+        """JobError unless a full run that was kept is one of this sampler."""
+        answers = (0, 0) if self._arrivals is None else (self._arrivals.kinds, self._arrivals.calls)
+        if full.derivatives.shape[:2] != answers:
+            raise JobError(
+                f"The full run of sample {place + 1} in {self.folder.path.name!r} has {full.derivatives.shape[:2]} answers, "
+                f"this sampler gives {answers}: give the calibration another name."
+            )
+
+    def _begun(self, pending: Pending, full: FullRun) -> None:
+        """The full run of a sample is made: keep it, if it was not begun before.
 
         Raises:
             OtherPictureError: it ends elsewhere than the one that the sample was begun with.
         """
-        sampling = self._samplings[pending.place]
         if pending.measured is None:
-            unknown = np.full(len(self._segments), np.nan)
-            pending.measured = Measured(sampling.sample, sampling.conds, list(sketch), unknown.copy(), unknown)
-        _check_same(sketch, pending.measured.sketch, sampling)
-        if pending.needs_deltas:
-            pending.measured.deltas[:] = deltas()
-            self.folder.save(pending.measured)
+            pending.measured = Measured(full, np.full(len(self._segments), np.nan))
+            self.folder.save(full)
+        check_same(full, pending.measured.full)
 
     def _replayed(self, pending: Pending, edge: int, error: float, seconds: float) -> None:
         """Write down what a replay gave, and tell it."""
         pending.measured.replayed[edge] = error
-        self.folder.save(pending.measured)
+        self.folder.save_replayed(pending.measured)
         pending.todo.remove(edge)
         self._timed(seconds, self._steps - int(self._segments[edge, 2]))
-        self._report(pending.stage, *self._cells(pending.measured, edge))
+        self._report(pending.stage, self._cell(pending.measured, edge))
 
-    def _cells(self, measured: Measured, edge: int) -> list[Cell]:
-        """What a replay tells: its error, and where it stands for others at its end, theirs, for the best step before."""
+    def _cell(self, measured: Measured, edge: int) -> Cell:
+        """What a replay tells."""
         _, start, end, kind = self._segments[edge].tolist()
-        rules, error = self.settings.rules, float(measured.replayed[edge])
-        delta = measured.deltas[edge]
-        if self.settings.mode == "exact" or not delta > 0:
-            return [(start, end, error, rules[kind])]
-        kinds = [place for place, rule in enumerate(rules) if rule.target == rules[kind].target]
-        best: dict[tuple[int, int], float] = {}
-        for other in np.flatnonzero((self._segments[:, 2] == end) & np.isin(self._segments[:, 3], kinds)).tolist():
-            key = int(self._segments[other, 1]), int(self._segments[other, 3])
-            best[key] = min(float(measured.deltas[other] / delta * error), best.get(key, math.inf))
-        return [(start, end, value, rules[kind]) for (start, kind), value in best.items()]
+        return start, end, float(measured.replayed[edge]), self.settings.rules[kind]
+
+    def _first_cells(self, measured: Measured) -> list[Cell]:
+        """What a full run tells where nothing is replayed, for one computed step before each segment."""
+        if not self.settings.fits:
+            return []
+        rows = self._segments[replayed_edges(self._segments)]
+        errors = self._local([measured], rows)[0]
+        return [
+            (start, end, error, self.settings.rules[kind])
+            for (_, start, end, kind), error in zip(rows.tolist(), errors.tolist(), strict=True)
+        ]
+
+    def _local(self, measured: Sequence[Measured], rows: np.ndarray, rules: Sequence[Rule] | None = None) -> np.ndarray:
+        """By how much latents are off after segments alone, [samples, edges], from the full runs."""
+        references = [Reference(self._arrivals, one.full.derivatives) for one in measured]
+        return segment_errors(
+            self._arrivals, [one.gram() for one in references], rows, self.settings.rules if rules is None else rules
+        )
 
     def _graph(self, measured: Sequence[Measured]) -> ErrorGraph:
         """The error graph of all samples, those of earlier runs with the same settings included."""
+        settings, rows = self.settings, self._segments
+        known = {} if settings.fits else {(one.full.sample, one.full.conds): one for one in self.folder.load_all()}
+        known |= {(one.full.sample, one.full.conds): one for one in measured}
+        whole = [one for one in known.values() if not np.isnan(one.replayed[self._wanted]).any()]
+        unique = sorted(
+            {one.full.sample: one for one in whole}.values(), key=lambda one: (one.full.sample.seed, one.full.sample.prompt)
+        )
+        local = None if self._arrivals is None else self._local(unique, rows)
+        errors = local if settings.fits else np.stack([
+            errors_of(rows, settings.rules, one.replayed, None if local is None else local[place])
+            for place, one in enumerate(unique)
+        ])
+        return self._graph_of(unique, rows, settings.rules, errors)
+
+    def _graph_of(
+        self, samples: Sequence[Measured], rows: np.ndarray, rules: tuple[Rule, ...], errors: np.ndarray
+    ) -> ErrorGraph:
         settings = self.settings
-        known = {(one.sample, one.conds): one for one in self.folder.load_all()}
-        known |= {(one.sample, one.conds): one for one in measured}
-        full = [one for one in known.values() if not np.isnan(one.replayed[self._wanted]).any()]
-        unique = sorted({one.sample: one for one in full}.values(), key=lambda one: (one.sample.seed, one.sample.prompt))
-        # What another mode replayed beside is left out, so that a mode always gives the same graph.
-        wanted = np.isin(np.arange(len(self._segments)), self._wanted)
-        errors = [
-            errors_of(
-                self._segments, self._steps, settings.rules, one.deltas, np.where(wanted, one.replayed, np.nan),
-                self._latent_metric,
-            )
-            for one in unique
-        ]
         return ErrorGraph(
             family=settings.family, model=self._measured_model(), sigmas=self._sigmas, mode=settings.mode,
-            metric=settings.metric, rules=settings.rules, samples=tuple(one.sample for one in unique), segments=self._segments,
-            errors=np.stack(errors), setup=dict(settings.setup),
+            metric="l2" if settings.fits else settings.metric, rules=rules, samples=tuple(one.full.sample for one in samples),
+            segments=rows, errors=errors, setup=dict(settings.setup),
         )
 
     def _measured_model(self) -> ModelIdentity:
@@ -280,30 +313,77 @@ class Job:
         model = self.settings.model
         return replace(model, patches=None) if self.folder.unknown_patches else model
 
-    # Whole paths
+    # Whole paths, fitted
+
+    def _fitter(self, measured: Sequence[Measured]) -> Callable[[ErrorGraph, int], Outcome]:
+        """Decides on the best path of a budget, by the outcome of fits."""
+        settings = self.settings
+        rows = all_segments(self._steps, settings.longest, (OUTPUT_FITTED,))
+        graph = self._graph_of(measured, rows, (OUTPUT_FITTED,), self._local(measured, rows, (OUTPUT_FITTED,)))
+        paths = FittedPaths(graph, settings.safe)
+        attempts = fits_of(settings, self._steps, len(measured), len(self._judged) - len(measured))
+        stage = ""
+
+        def stepped(seconds: float) -> None:
+            self._timed(seconds, 1)
+            self._report(stage)
+
+        fitting = self._fitting(measured, stepped)
+
+        def attempt(route: Route, bound: float | None) -> Outcome:
+            fit = fitting.fit(route.computed)
+            fitted = replace(route, weights=fit.weights)
+            judged = [self._path_error(fitted, place) for place in range(len(measured), len(self._judged))]
+            return Outcome(fitted, (*fit.errors.values(), *judged))
+
+        def decide(_: ErrorGraph, budget: int) -> Outcome:
+            nonlocal stage
+            stage = f"paths with {budget} computed steps"
+            self._done = self._done_before(budget)
+            contest = Contest(attempt, self._steps)
+            best = contest.best(paths.candidates(budget)[: attempts[budget]])
+            first = best.route
+            return contest.polish(
+                best, attempts[budget] - contest.tried, (), lambda route: paths.keeps_start(route, first)
+            )
+
+        return decide
+
+    def _fitting(self, measured: Sequence[Measured], on_step: Callable[[float], None]) -> Fitting:
+        """What fits the weights of paths on these samples."""
+        full = [one.full for one in measured]
+        return Fitting(self.folder, self._replays[: len(measured)], full, on_step, self._on_preview)
+
+    # Whole paths of fixed rules
 
     def _decide(self, graph: ErrorGraph, budget: int) -> Outcome:
         """The best route of a budget, by measured outcome."""
         routes = candidates(graph, budget, self._others)
         stage = f"paths with {budget} computed steps"
-        total = self._tries(budget)
+        total = tries_of(self.settings, budget, self._others)
         self._done = self._done_before(budget)
 
         def measure(route: Route, place: int) -> float:
-            sampling = self._judged[place]
-            error = self.folder.path_error(route.key, sampling.sample, sampling.conds)
-            if error is None:
-                error = self._measure_path(route, place)
+            error = self._path_error(route, place)
             share = min(contest.tried / total, 1.0)
             self._done = self._done_before(budget) + int(share * total * budget * len(self._judged))
             self._report(stage)
             return error
 
-        contest = Contest(measure, len(self._judged), self._steps, self._expect)
+        contest = Contest(sample_by_sample(measure, len(self._judged)), self._steps, self._expect)
         return contest.polish(contest.best(routes), self.settings.tries, graph.rules)
 
     def _expect(self, routes: Sequence[Route]) -> None:
         """Which routes are likely to be measured next; of no use where one is measured at a time."""
+
+    def _path_error(self, route: Route, place: int) -> float:
+        """The error of a route on a sample, measured if it is not known."""
+        error = self._known_error(route, place)
+        return self._measure_path(route, place) if error is None else error
+
+    def _known_error(self, route: Route, place: int) -> float | None:
+        sampling = self._judged[place]
+        return self.folder.path_error(route.key, sampling.sample, sampling.conds)
 
     def _measure_path(self, route: Route, place: int) -> float:
         """The error of a route on a sample, measured and written down."""
@@ -315,8 +395,7 @@ class Job:
 
     def _done_before(self, budget: int) -> int:
         cost = self.cost()
-        larger = sum(other * self._tries(other) for other in set(self.settings.budgets) if other > budget)
-        return cost.references + cost.replays + len(self._judged) * larger
+        return cost.references + cost.replays + sum(steps for other, steps in cost.paths.items() if other > budget)
 
     # Accounts
 
@@ -356,12 +435,13 @@ class Job:
         }
 
 
-def _check_same(sketch: Sequence[float], known: Sequence[float], sampling: Sampling) -> None:
+def check_same(full: FullRun, known: FullRun) -> None:
     """OtherPictureError unless the model gives what it gave when the sample was begun."""
-    difference = np.abs(np.subtract(sketch, known)).mean() if len(sketch) == len(known) else np.inf
-    if not difference <= SKETCH_TOLERANCE * np.abs(known).mean():
+    final, before = full.final, known.final
+    difference = np.abs(final - before).mean() if len(final) == len(before) else np.inf
+    if not difference <= FINAL_TOLERANCE * np.abs(before).mean():
         raise OtherPictureError(
-            f"For prompt {sampling.sample.prompt[:60]!r}, seed {sampling.sample.seed}, the model gives another picture than "
+            f"For prompt {full.sample.prompt[:60]!r}, seed {full.sample.seed}, the model gives another picture than "
             "when this calibration was begun: a LoRA, the checkpoint or the code has changed. Give the calibration "
             "another name, or go back to what it was begun with."
         )

@@ -1,4 +1,4 @@
-"""What a calibration has measured so far, on the disk: written after every replay, read again to go on."""
+"""What a calibration has measured so far, on the disk: written after every run, read again to go on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import save as to_bytes
 
 from ..schedules.atomic import remove_left, write_atomically, write_changed
+from ..schedules.schedule import shown
 from ..schedules.store import load_json
 from .sample import Sample
 from .segments import GraphError
 from .tensor_file import read_tensors
 
 SCHEMA = 1
-MAX_BYTES = 64 << 20
-"""Of a sample's file: two numbers a segment, and what it is about."""
+MAX_BYTES = 1 << 30
+"""Of one file: mostly a latent for every answer of a full run, or for every computed step."""
+
+RUN, REPLAYS = "run-", "replays-"
+"""How the files of a sample's full run and of its replays begin."""
 
 _KEY = "lemica_sample"
 
@@ -49,23 +53,35 @@ def told_what_is_kept() -> Iterator[None]:
         raise OSError(error.errno, told) from error
 
 
-@dataclass(slots=True)
-class Measured:
-    """What is known of one sample: [edges] each, NaN where nothing was measured.
+@dataclass(frozen=True, eq=False, slots=True)
+class FullRun:
+    """What is kept of a sample's full run.
 
-    ``sketch`` is a few values of the full run's final latent, to tell whether the model still gives the same.
+    Args:
+        sample: the sample.
+        conds: a digest of its conds.
+        final: the final latent, flat, float32.
+        derivatives: of its answers, sketched, [K, C, S], float32; empty for a sampler without a response.
     """
 
     sample: Sample
     conds: str
-    sketch: list[float]
-    deltas: np.ndarray
+    final: np.ndarray
+    derivatives: np.ndarray
+
+
+@dataclass(slots=True)
+class Measured:
+    """What is known of one sample: its full run, and the errors that were replayed, [edges], NaN where none was."""
+
+    full: FullRun
     replayed: np.ndarray
 
 
 @dataclass(slots=True)
 class JobFolder:
-    """The folder of one calibration: ``job.json``, one safetensors file a sample, ``paths.json``.
+    """The folder of one calibration: ``job.json``, ``paths.json``, and a safetensors file for a sample's full run and one
+    for its replays.
 
     Args:
         path: the folder; made when first written to.
@@ -122,21 +138,25 @@ class JobFolder:
         Raises:
             JobError: its file is broken.
         """
-        path = self._file(sample, conds)
+        path = self._file(RUN, sample, conds)
         return self._read(path) if path.exists() else None
 
     def load_all(self) -> list[Measured]:
-        """Every sample that has a file, by file name."""
-        return [self._read(path) for path in sorted(self.path.glob("sample-*.safetensors"))]
+        """Every sample that has a full run, by file name."""
+        return [self._read(path) for path in sorted(self.path.glob(f"{RUN}*.safetensors"))]
 
-    def save(self, measured: Measured) -> None:
-        """Write what is known of a sample; an OSError leaves what was written before."""
-        about = {
-            "schema": SCHEMA, "prompt": measured.sample.prompt, "seed": measured.sample.seed, "conds": measured.conds,
-            "sketch": measured.sketch,
-        }
-        content = to_bytes({"deltas": measured.deltas, "replayed": measured.replayed}, {_KEY: json.dumps(about)})
-        self._write(self._file(measured.sample, measured.conds), content)
+    def save(self, full: FullRun) -> None:
+        """Write what is kept of a full run; an OSError leaves what was written before."""
+        self._save(RUN, full, {"final": full.final, "derivatives": full.derivatives})
+
+    def save_replayed(self, measured: Measured) -> None:
+        """Write what was replayed of a sample, likewise."""
+        self._save(REPLAYS, measured.full, {"replayed": measured.replayed})
+
+    def _save(self, kind: str, full: FullRun, tensors: Mapping[str, np.ndarray]) -> None:
+        about = {"schema": SCHEMA, "prompt": full.sample.prompt, "seed": full.sample.seed, "conds": full.conds}
+        content = to_bytes(dict(tensors), {_KEY: json.dumps(about)})
+        self._write(self._file(kind, full.sample, full.conds), content)
 
     def path_error(self, key: str, sample: Sample, conds: str) -> float | None:
         """The measured error of a whole path on a sample, or None."""
@@ -212,34 +232,60 @@ class JobFolder:
             raise JobError(f"{file.parent.name}/{file.name} holds no errors of paths: remove it to measure them anew.")
         return known
 
-    def _file(self, sample: Sample, conds: str) -> Path:
-        return self.path / f"sample-{sample_id(sample, conds)}.safetensors"
+    def _file(self, kind: str, sample: Sample, conds: str) -> Path:
+        return self.path / f"{kind}{sample_id(sample, conds)}.safetensors"
 
     def _read(self, path: Path) -> Measured:
-        try:
+        about, tensors = self._read_about(path, "final", "derivatives")
+        with _broken(path):
+            final, derivatives = tensors["final"], tensors["derivatives"]
+            if (final.dtype, derivatives.dtype) != (np.float32, np.float32):
+                raise GraphError(f"it holds {final.dtype} and {derivatives.dtype}")
+            if not final.size or (final.ndim, derivatives.ndim) != (1, 3):
+                raise GraphError(f"it holds {shown([final.shape, derivatives.shape])}")
+            if not np.isfinite(final).all() or not np.isfinite(derivatives).all():
+                raise GraphError("a latent of it is not finite")
+            full = FullRun(Sample(about["prompt"], about["seed"]), about["conds"], final.copy(), derivatives.copy())
+        return Measured(full, self._read_replayed(self._file(REPLAYS, full.sample, full.conds)))
+
+    def _read_replayed(self, path: Path) -> np.ndarray:
+        if not path.exists():
+            return np.full(self.edges, np.nan)
+        _, tensors = self._read_about(path, "replayed")
+        with _broken(path):
+            replayed = tensors["replayed"]
+            if replayed.shape != (self.edges,):
+                raise GraphError(f"it holds {shown(replayed.shape)} edges, this calibration has {self.edges}")
+            if replayed.dtype != np.float64:
+                raise GraphError(f"it holds {replayed.dtype}, errors are float64")
+            if (np.isinf(replayed) | (replayed < 0)).any():
+                raise GraphError("an error is finite and 0 or more, or NaN when not measured")
+            return replayed.copy()
+
+    def _read_about(self, path: Path, *names: str) -> tuple[dict, dict[str, np.ndarray]]:
+        """What a sample's file says of it, and its tensors; JobError where they are not those of one."""
+        with _broken(path):
             if path.is_symlink():
                 raise GraphError("it is a link")
             metadata, tensors = read_tensors(path, MAX_BYTES)
             about = json.loads(metadata.get(_KEY, "null"))
-            deltas, replayed = tensors["deltas"], tensors["replayed"]
             if about["schema"] != SCHEMA:
                 raise GraphError(f"its schema is {about['schema']}, this version of ComfyUI-LeMiCa reads {SCHEMA}")
-            if {deltas.shape, replayed.shape} != {(self.edges,)}:
-                raise GraphError(f"it holds {len(deltas)} edges, this calibration has {self.edges}")
-            if {deltas.dtype, replayed.dtype} != {np.dtype(np.float64)}:
-                raise GraphError(f"it holds {deltas.dtype} and {replayed.dtype}, errors are float64")
-            if (np.isinf(deltas) | (deltas < 0) | np.isinf(replayed) | (replayed < 0)).any():
-                raise GraphError("an error is finite and 0 or more, or NaN when not measured")
-            sketch = [float(value) for value in about["sketch"]]
-            if not isinstance(about["conds"], str) or not 1 <= len(sketch) or not np.isfinite(sketch).all():
-                raise GraphError("its sketch or the name of its conds is none")
-            sample = Sample(about["prompt"], about["seed"])
-            return Measured(sample, about["conds"], sketch, deltas.copy(), replayed.copy())
-        except (GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise JobError(
-                f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "
-                "to measure that sample again."
-            ) from None
+            if not isinstance(about["conds"], str):
+                raise GraphError("the name of its conds is none")
+            return about, {name: tensors[name] for name in names}
+
+
+@contextmanager
+def _broken(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a sample's file is a JobError that says so."""
+    try:
+        yield
+    except (GraphError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise JobError(
+            f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "
+            "to measure that sample again."
+        ) from None
 
 
 def sample_id(sample: Sample, conds: str) -> str:

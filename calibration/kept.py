@@ -11,7 +11,7 @@ import numpy as np
 from ..schedules import Rule
 from ..schedules.store import load_json
 from .estimate import replay_calls, replayed_edges
-from .fit_folder import RUN
+from .fit_folder import FitFolder
 from .job_folder import JobFolder, folder_name, sample_id
 from .segments import all_segments
 
@@ -22,13 +22,11 @@ MOST_STEPS = 1000
 class Wanted:
     """What a node asks for, as far as it is known before it runs.
 
-    ``settings``: those parts of a job's identity that are known, ``steps`` among them where they are; ``setup`` likewise.
-    ``samples``: seed and prompt each, None for a prompt that is connected.
+    ``effort``: as Settings has it. ``settings``: those parts of a job's identity that are known, ``steps`` among them where
+    they are; ``setup`` likewise. ``samples``: seed and prompt each, None for a prompt that is connected.
     """
 
-    mode: str
-    rules: tuple[Rule, ...]
-    tries: int
+    effort: Mapping[str, object]
     samples: Sequence[tuple[int, str | None]]
     settings: Mapping[str, object] = field(default_factory=dict)
     setup: Mapping[str, object] = field(default_factory=dict)
@@ -60,12 +58,8 @@ def kept_of(root: Path, name: str, wanted: Wanted) -> Kept:
         different = _different(wanted.settings, theirs) + _different(wanted.setup, identity.get("setup") or {})
         if different:
             return Kept(different=different)
-        if wanted.mode == "short":
-            return _full_runs(folder, identity, steps, wanted)
-        segments = all_segments(steps, identity["longest"], wanted.rules)
-        edges = replayed_edges(segments, steps, wanted.rules, wanted.mode, tails=identity["metric"] == "lpips")
-        job = JobFolder(folder, identity, len(segments))
-        return _count(job, segments, edges, steps, wanted)
+        segments = all_segments(steps, identity["longest"], [Rule.parse(rule) for rule in identity["rules"]])
+        return _count(FitFolder(folder, identity, len(segments)), segments, steps, wanted)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # whatever else may stand in these files
         return Kept()
 
@@ -78,28 +72,24 @@ def _different(asked: Mapping[str, object], known: Mapping[str, object]) -> tupl
     return tuple(sorted(key for key, value in asked.items() if known.get(key) != value))
 
 
-def _count(job: JobFolder, segments: np.ndarray, edges: np.ndarray, steps: int, wanted: Wanted) -> Kept:
+def _count(job: FitFolder, segments: np.ndarray, steps: int, wanted: Wanted) -> Kept:
     prompts = dict(wanted.samples)
+    fits = wanted.effort["mode"] != "exact"
+    edges = np.empty(0, dtype=np.int64) if fits else replayed_edges(segments)
     count, ids, whole = 0, set(), set()
     for measured in job.load_all():
-        sample = measured.sample
-        if sample.seed not in prompts or prompts[sample.seed] not in (None, sample.prompt):
+        full = measured.full
+        if full.sample.seed not in prompts or prompts[full.sample.seed] not in (None, full.sample.prompt):
             continue
         done = edges[~np.isnan(measured.replayed[edges])]
         count += replay_calls(segments, steps, done)
-        if len(done) == len(edges) and not np.isnan(measured.deltas).any():
+        if len(done) == len(edges):
             count += steps
-            whole.add(sample.seed)
-        ids.add(sample_id(sample, measured.conds))
-    for key, errors in job.path_errors().items():
+            whole.add(full.sample.seed)
+        ids.add(sample_id(full.sample, full.conds))
+    for key, errors in (job.fit_errors() if fits else job.path_errors()).items():
         count += len(key.partition("|")[0].split(",")) * len(ids & errors.keys())
     return Kept(count, whole == set(prompts) and _finished(job, wanted))
-
-
-def _full_runs(folder: Path, identity: Mapping[str, object], steps: int, wanted: Wanted) -> Kept:
-    """What is kept by mode short, whose files do not name their samples: full runs, and whether all is done."""
-    count = sum(1 for _ in folder.glob(f"{RUN}*.safetensors"))
-    return Kept(count * steps, _finished(JobFolder(folder, identity, 0), wanted))
 
 
 def _finished(job: JobFolder, wanted: Wanted) -> bool:
@@ -109,4 +99,5 @@ def _finished(job: JobFolder, wanted: Wanted) -> bool:
         return False
     known = load_json(file)
     seeds = {seed for seed, _ in known["samples"]}
-    return known["mode"] == wanted.mode and known["tries"] >= wanted.tries and seeds == {seed for seed, _ in wanted.samples}
+    enough = all(known[key] >= value if key == "tries" else known[key] == value for key, value in wanted.effort.items())
+    return enough and seeds == {seed for seed, _ in wanted.samples}

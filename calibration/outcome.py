@@ -6,6 +6,7 @@ what was measured: the mean over the samples and the worst of them, both in the 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,12 @@ class Route:
     @property
     def key(self) -> str:
         """A text that is the same for the same route, however it was found."""
-        return f"{','.join(map(str, self.computed))}|{','.join(map(str, self.rules))}"
+        fitted = hashlib.sha256(repr(self.weights).encode()).hexdigest()[:16] if self.weights else ""
+        return f"{','.join(map(str, self.computed))}|{','.join(map(str, self.rules))}|{fitted}".rstrip("|")
+
+    def segments(self, steps: int) -> Iterator[tuple[int, int]]:
+        """The segments (i, j) in order; the last one ends at N, the sink."""
+        return zip(self.computed, (*self.computed[1:], steps), strict=True)
 
     def schedule(self, steps: int) -> Schedule:
         """The route as a schedule to be measured."""
@@ -70,24 +76,41 @@ def score(errors: Sequence[float]) -> float:
 Measure = Callable[[Route, int], float]
 """The error of a route on the sample with this place."""
 
+Attempt = Callable[[Route, "float | None"], "Outcome | None"]
+"""The outcome of a route, or None where its score does not come below the bound, if there is one."""
+
+
+def sample_by_sample(measure: Measure, samples: int) -> Attempt:
+    """Measures a route on one sample after the other, and gives up as soon as it can no longer win."""
+
+    def lost(errors: Sequence[float], bound: float) -> bool:
+        # Whether those seen so far are too bad, were all others a tenth of the best of them.
+        return score([*errors, *[min(errors) * 0.1] * (samples - len(errors))]) >= bound
+
+    def attempt(route: Route, bound: float | None) -> Outcome | None:
+        errors: list[float] = []
+        for place in range(samples):
+            errors.append(measure(route, place))
+            if bound is not None and lost(errors, bound):
+                return None
+        return Outcome(route, tuple(errors))
+
+    return attempt
+
 
 class Contest:
     """Finds the best route of a budget by measuring.
 
     Args:
-        measure: measures one route on one sample.
-        samples: how many samples there are.
+        attempt: measures one route; the route of its outcome has the weights that were fitted on the way.
         steps: N.
         expect: is told which routes come next, should none of them be the new best.
     """
 
     def __init__(
-        self, measure: Measure, samples: int, steps: int,
-        expect: Callable[[Sequence[Route]], None] = lambda routes: None,
+        self, attempt: Attempt, steps: int, expect: Callable[[Sequence[Route]], None] = lambda routes: None
     ) -> None:
-        self._measure = measure
-        self._expect = expect
-        self._samples = samples
+        self._attempt, self._expect = attempt, expect
         self._steps = steps
         self.tried = 0
 
@@ -102,14 +125,16 @@ class Contest:
                 best = outcome
         return best
 
-    def polish(self, outcome: Outcome, limit: int, rules: Sequence[Rule]) -> Outcome:
+    def polish(
+        self, outcome: Outcome, limit: int, rules: Sequence[Rule], allowed: Callable[[Route], bool] = lambda route: True
+    ) -> Outcome:
         """Change single steps and rules while the measured outcome improves, trying up to ``limit`` routes."""
         seen = {outcome.route.key}
         start = self.tried
         improved = True
         while improved:
             improved = False
-            changed = list(neighbours(outcome.route, self._steps, rules))
+            changed = [route for route in neighbours(outcome.route, self._steps, rules) if allowed(route)]
             for place, route in enumerate(changed):
                 if self.tried - start >= limit:
                     return outcome
@@ -118,26 +143,16 @@ class Contest:
                 seen.add(route.key)
                 left = max(limit - (self.tried - start) - 1, 0)
                 self._expect([other for other in changed[place + 1 :] if other.key not in seen][:left])
-                found = self._try(route, outcome.score - SMALLEST_GAIN)
-                if found is not None:
+                bound = outcome.score - SMALLEST_GAIN
+                found = self._try(route, bound)
+                if found is not None and found.score < bound:
                     outcome, improved = found, True
                     break
         return outcome
 
     def _try(self, route: Route, bound: float | None) -> Outcome | None:
-        """The outcome of a route, or None as soon as its score cannot come below the bound."""
         self.tried += 1
-        errors: list[float] = []
-        for place in range(self._samples):
-            errors.append(self._measure(route, place))
-            if bound is not None and place + 1 < self._samples and self._lost(errors, bound):
-                return None
-        outcome = Outcome(route, tuple(errors))
-        return outcome if bound is None or outcome.score < bound else None
-
-    def _lost(self, errors: Sequence[float], bound: float) -> bool:
-        """Whether the samples seen so far are too bad, were all others a tenth of the best of them."""
-        return score([*errors, *[min(errors) * 0.1] * (self._samples - len(errors))]) >= bound
+        return self._attempt(route, bound)
 
 
 def candidates(graph: ErrorGraph, budget: int, others: Sequence[Schedule] = ()) -> list[Route]:

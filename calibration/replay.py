@@ -1,15 +1,12 @@
-"""Replays of one sample: its reference trajectory, what a segment does to it, what a whole path does to it.
+"""The runs of one sample: the full run, runs in which a single segment is reused, runs of whole paths, walks.
 
-A replay runs the real sampler again from the same noise: steps up to i recall the reference, i+1 .. j-1 reuse, and
-from j on the model computes (arXiv 2511.00090, section 3.2). What a segment does to the latent at its own end costs no
-model call with output rules; only what the rest of the trajectory makes of it does.
+A replay runs the real sampler again from the same noise: steps up to i recall the full run, i+1 .. j-1 reuse, and from j
+on the model computes (arXiv 2511.00090, section 3.2).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,58 +14,55 @@ import torch
 from ..cache.placement import Placement
 from ..cache.plan import Call
 from ..cache.run import SamplingRun
-from ..cache.steps import Action, segment_actions
+from ..cache.steps import segment_actions
 from ..cache.trajectory import Trajectory
 from ..schedules import Rule, Schedule
-from .deltas import Deltas, segment_schedule
-from .latents import Distance, flat
+from .job_folder import FullRun
+from .latents import Distance
+from .references.arrival import Segments
+from .references.reference import Recorder, Reference
+from .references.response import NoResponseError
+from .references.walk import Walk
 from .sampling import Callback, Sampling
-
-SKETCH = 32
-"""How many values of a final latent are kept to recognise it."""
 
 
 class ReplayError(RuntimeError):
-    """A sample cannot be measured: its model gives no finite latent, or its sampler has no steps to tell apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """The full run of a sample: what it computed, its latents x_0 .. x_N (flat, on the CPU), and its cost."""
-
-    trajectory: Trajectory
-    latents: tuple[torch.Tensor, ...]
-    calls: int
-    seconds: float
+    """A sample cannot be measured; the message names it."""
 
 
 class Replays:
-    """Everything that is measured of one sample.
+    """Everything that is run of one sample.
 
     Args:
         sampling: the sample.
-        rules: the rules to be replayed; with a residual among them the reference keeps residuals.
+        segments: of its sampler; None for one that has no response.
         distance: the error between final latents.
+        rules: those to be replayed, none where there are no replays; with a residual among them the full run keeps
+            residuals.
     """
 
-    def __init__(self, sampling: Sampling, rules: Sequence[Rule], distance: Distance) -> None:
+    def __init__(
+        self, sampling: Sampling, segments: Segments | None, distance: Distance, rules: Sequence[Rule] = ()
+    ) -> None:
         self.sampling = sampling
         self.steps = len(sampling.sigmas) - 1
+        self._segments, self._distance = segments, distance
+        self._replayed = bool(rules)
         self._residuals = any(rule.target == "residual" for rule in rules)
-        self._distance = distance
-        self._reference: Reference | None = None
+        self._full: FullRun | None = None
+        self._trajectory: Trajectory | None = None
         self._final: torch.Tensor | None = None
 
-    def reference(self, callback: Callback | None = None) -> Reference:
+    def full(self, callback: Callback | None = None) -> FullRun:
         """The full run; made once, then remembered until ``forget``.
 
         Raises:
             ReplayError: a latent is not finite, or the sampler's calls cannot be told to its steps.
         """
-        if self._reference is None:
-            self._reference = self._record(callback)
-            self._final = self._reference.latents[self.steps]
-        return self._reference
+        if self._full is None:
+            self._full = self._record(callback)
+            self._final = torch.from_numpy(self._full.final)
+        return self._full
 
     def final(self, callback: Callback | None = None) -> torch.Tensor:
         """The final latent of the full run, flat; remembered for good."""
@@ -78,35 +72,43 @@ class Replays:
             self._final = finite(final, self.sampling)
         return self._final
 
+    def recall(self, final: np.ndarray) -> None:
+        """Take the full run's final latent from an earlier job."""
+        self._final = torch.from_numpy(final)
+
     def forget(self) -> None:
-        """Let go of the reference trajectory; its final latent stays."""
-        self._reference = None
-
-    def sketch(self) -> list[float]:
-        """A few values of the full run's final latent, to recognise it by."""
-        final = self.reference().latents[self.steps]
-        return final[torch.linspace(0, len(final) - 1, min(SKETCH, len(final))).long()].tolist()
-
-    def segment_deltas(self, segments: np.ndarray, rules: Sequence[Rule]) -> np.ndarray:
-        """The L1 distance at the end of every segment, [edges]; ``segments`` are [edges, 4], as ErrorGraph has them."""
-        return Deltas(self.sampling, self.reference()).of_segments(segments, rules)
+        """Let go of the full run; its final latent stays."""
+        self._full = self._trajectory = None
 
     def replay(self, before: int, start: int, end: int, rule: Rule, callback: Callback | None = None) -> float:
         """The error in the final latent when one segment is reused and every step from its end on is computed (eq. 4)."""
-        schedule = segment_schedule(self.steps, before, start, end, rule)
-        return self._error(self._run(schedule, segment_actions(self.steps, start, end), None, callback))
+        self.full(callback)
+        schedule, recall = segment_schedule(self.steps, before, start, end, rule), self._trajectory
+        actions = segment_actions(self.steps, start, end)
+        return self.error_of(
+            self.sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), actions, recall), callback)
+        )
 
     def path(self, schedule: Schedule, callback: Callback | None = None) -> float:
         """The error in the final latent of a whole run by ``schedule``."""
         self.final(callback)
-        return self._error(self.sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto")), callback))
+        return self.error_of(self.sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto")), callback))
 
-    def _error(self, final: torch.Tensor) -> float:
+    def walk(
+        self, full: FullRun, computed: Sequence[int], known: Trajectory | None = None,
+        on_computed: Callable[[Trajectory, int], None] = lambda known, step: None, callback: Callback | None = None,
+    ) -> Walk:
+        """The sample on its way along a path, from what is kept of its full run."""
+        reference = Reference(self._segments, full.derivatives, self.sampling.mask)
+        return Walk(self.sampling, reference, computed, known, on_computed, callback)
+
+    def error_of(self, final: torch.Tensor) -> float:
+        """The error of another run's final latent."""
         return self._distance(finite(final, self.sampling), self.final())
 
-    def _record(self, callback: Callback | None) -> Reference:
-        trajectory = Trajectory(self._residuals)
-        latents: dict[int, torch.Tensor] = {}
+    def _record(self, callback: Callback | None) -> FullRun:
+        trajectory = Trajectory(self._residuals) if self._replayed else None
+        recorder = None if self._segments is None else Recorder(self._segments.kinds, self.sampling.mask)
 
         def observe(call: Call | None, x: torch.Tensor) -> None:
             if call is None:
@@ -114,31 +116,34 @@ class Replays:
                     f"The calls of this sampler cannot be told to its {self.steps} steps, it chooses its own: calibrate "
                     "with another sampler, such as euler or dpmpp_2m."
                 )
-            if call.stage == 0:
-                latents[call.step] = flat(x)
 
-        schedule = full_schedule(self.steps)
-        begin = time.perf_counter()
+        every = full_schedule(self.steps)
         final = self.sampling.run(
-            lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), record=trajectory, observe=observe), callback
+            lambda sigmas: SamplingRun(
+                every, sigmas, Placement("auto"), record=trajectory, observe=observe,
+                answered=None if recorder is None else recorder.answered,
+            ),
+            callback,
         )
-        seconds = time.perf_counter() - begin
-        latents[self.steps] = finite(final, self.sampling)
-        # A sampler that is followed by its sigmas alone may end before the last of them.
-        ordered = tuple(latents.get(step, final) for step in range(self.steps + 1))
-        return Reference(trajectory, ordered, self.sampling.report.calls, seconds)
+        self._trajectory = trajectory
+        derivatives = np.empty((0, 0, 0), dtype=np.float32) if recorder is None else recorder.derivatives()
+        return FullRun(
+            self.sampling.sample, self.sampling.conds, finite(final, self.sampling).numpy(), derivatives
+        )
 
-    def _run(
-        self,
-        schedule: Schedule,
-        actions: Sequence[Action],
-        observe: Callable[[Call | None, torch.Tensor], None] | None,
-        callback: Callback | None = None,
-    ) -> torch.Tensor:
-        recall = self.reference().trajectory
-        return self.sampling.run(
-            lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), actions, recall, observe=observe), callback
-        )
+
+def arrivals_of(sampling: Sampling) -> Segments | None:
+    """How segments arrive under a sample's sampler; None where its latents do not follow from the model's answers."""
+    try:
+        return sampling.segments()
+    except NoResponseError:
+        return None
+
+
+def segment_schedule(steps: int, before: int, start: int, end: int, rule: Rule) -> Schedule:
+    """The schedule whose rules act on the segment: computed before it at ``before`` only, and from its end on."""
+    computed = tuple(sorted({0, max(before, 0), start, *range(end, steps)}))
+    return Schedule("segment", "any", steps, computed, (rule,) * len(computed), "custom")
 
 
 def full_schedule(steps: int) -> Schedule:

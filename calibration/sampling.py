@@ -26,10 +26,6 @@ from .sample import Sample
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-MOST_LANES = 32
-LANE_ELEMENTS = 1 << 20
-"""Of the latents of all lanes: ComfyUI makes room for a model's work on a batch, and unloads weights for a large one."""
-
 Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
 """Of every step: its number, the denoised latent, the latent, and N."""
 
@@ -129,24 +125,14 @@ class Sampling:
         return Segments(respond(self._sampler, guider, self.sigmas, plan, self.sample.seed), len(self.sigmas) - 1)
 
     @property
-    def most_lanes(self) -> int:
-        """How many runs may be made as one, along the batch axis: few of a large latent, one where a batch is no copy."""
-        image = self._image
-        if image.is_nested or image.shape[0] > 1 or self._latent.get("noise_mask") is not None:
-            return 1
-        return max(1, min(MOST_LANES, LANE_ELEMENTS // image.numel()))
-
-    @property
     def report(self) -> RunReport:
         """The account of the last run."""
         return self._attached.report
 
     def run(
-        self, new_run: Callable[[Sequence[float]], SamplingRun], callback: Callback | None = None, lanes: int = 1
+        self, new_run: Callable[[Sequence[float]], SamplingRun], callback: Callback | None = None
     ) -> torch.Tensor:
         """Sample once, with the state that ``new_run`` makes from the sigmas; the final latents, flat, on the CPU.
-
-        With ``lanes`` the latent and its noise are there so many times, one after the other.
 
         Interruptions by the user and errors of the model pass through.
         """
@@ -154,7 +140,7 @@ class Sampling:
         self._attached.new_run = new_run
         try:
             samples = self._guider.sample(
-                _times(self._noise(), lanes), _times(self._image, lanes), self._sampler, self._sigmas,
+                self._noise(), self._image, self._sampler, self._sigmas,
                 denoise_mask=self._latent.get("noise_mask"), callback=callback, disable_pbar=True, seed=self.sample.seed,
             )
         finally:
@@ -173,10 +159,6 @@ class Sampling:
         """The noise of the seed; drawing it also sets the generator that some samplers draw from."""
         noise = comfy.sample.prepare_noise(self._image, self.sample.seed, self._latent.get("batch_index"))
         return noise if self._add_noise else noise * 0.0
-
-
-def _times(latent: torch.Tensor, lanes: int) -> torch.Tensor:
-    return latent if lanes == 1 else latent.repeat(lanes, *[1] * (latent.ndim - 1))
 
 
 def ksampler_sampling(

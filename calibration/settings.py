@@ -14,9 +14,12 @@ from .job_folder import JobError
 class Settings:
     """What to measure.
 
-    ``family``: the key that the schedules go under. ``longest``: the longest segment, in steps. ``budgets``: those that
-    get a schedule whose outcome is measured. ``tries``: how many changed paths to measure per budget; 0 leaves the best
-    candidate as it is. ``setup``: how the samples are sampled, in plain JSON values; part of the calibration's identity.
+    ``family``: the key that the schedules go under. ``mode``: *short* fits one path a budget from full runs alone,
+    *normal* fits others besides, *exact* replays every segment and measures paths of fixed rules. ``longest``: the
+    longest segment, in steps. ``budgets``: those that get a schedule whose outcome is measured. ``tries``: how many
+    changed paths to measure per budget in mode exact; 0 leaves the best candidate as it is. ``safe``: whether the start
+    of fitted paths is protected, see ``protected_start``. ``setup``: how the samples are sampled, in plain JSON values;
+    part of the calibration's identity.
     """
 
     family: str
@@ -27,12 +30,18 @@ class Settings:
     longest: int
     budgets: tuple[int, ...]
     tries: int = 24
+    safe: bool = True
     setup: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
-        """Whether weights are fitted to full runs; without, segments are replayed."""
-        return self.mode == "short"
+        """Whether weights are fitted; without, segments are replayed."""
+        return self.mode != "exact"
+
+    @property
+    def effort(self) -> dict[str, object]:
+        """What decides how much is measured, in plain values."""
+        return {"mode": self.mode, "safe": self.safe} if self.fits else {"mode": self.mode, "tries": self.tries}
 
     def check(self, steps: int) -> None:
         """JobError unless the settings fit a run of N steps."""
@@ -46,7 +55,10 @@ class Settings:
             if value not in choices:
                 raise JobError(f"{what} is {value!r}: choose one of {', '.join(choices)}.")
         if self.fits and any(rule.target == "residual" for rule in self.rules):
-            raise JobError("Rules of the residual are measured by replays: set rules to output, or choose another mode.")
+            raise JobError(
+                f"Rules of the residual are measured by replays alone, which effort {self.mode} does not make: set effort "
+                "to exact, or rules to output."
+            )
         if not self.rules:
             raise JobError("There are no rules to measure: choose one or more.")
         if not 2 <= self.longest <= steps:
@@ -60,23 +72,23 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a calibration asks of the model, in computed steps, beside those of one full run."""
+    """What a calibration asks of the model, in computed steps; that of paths by budget."""
 
     steps: int
     references: int
     replays: int
-    paths: int
+    paths: Mapping[int, int]
 
     @property
     def computed(self) -> int:
         """All computed steps."""
-        return self.references + self.replays + self.paths
+        return self.references + self.replays + sum(self.paths.values())
 
-    def describe(self, seconds_per_step: float | None = None) -> str:
-        """The estimate in words: computed steps, full generations, and the time if one step's is known."""
+    def describe(self, seconds: float | None = None, of: str = "") -> str:
+        """The estimate in words: in full runs and model steps, and in time where that is known, with what it is ``of``."""
         runs = self.computed / self.steps
-        text = f"about {self.computed} model steps, as many as {runs:.{0 if runs >= 20 else 1}f} full runs"
-        return text if seconds_per_step is None else f"{text}, {duration(self.computed * seconds_per_step)}"
+        text = f"about {runs:.{0 if runs >= 20 else 1}f} full runs ({self.computed} model steps)"
+        return text if seconds is None else f"{text}, {duration(seconds)} {of}".rstrip()
 
 
 Cell = tuple[int, int, float, Rule]

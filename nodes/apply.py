@@ -21,6 +21,7 @@ from ..cache.wrapper import Choose, OnStep, every_step, install
 from ..calibration.choose import choose
 from ..schedules import FIXED, PRESETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
 from .library import AUTO, calibrations, library
+from .speed import Speed, note_speed
 
 logger = logging.getLogger("LeMiCa")
 
@@ -28,15 +29,16 @@ CUSTOM = "custom"
 AS_SCHEDULED = "as scheduled"
 RULES = [str(rule) for rule in FIXED]
 
-
 STEP_GAP = 0.1
 """The shortest time between two events of steps, in seconds."""
 
 
-def reporter(node_id: str) -> Callable[[RunReport], None]:
-    """Sends the account of every run to the browser, for the node with this id."""
+def reporter(node_id: str, family: str) -> Callable[[RunReport], None]:
+    """Sends the account of every run to the browser, for the node with this id, and notes how fast the family is."""
 
     def report(run: RunReport) -> None:
+        if run.finished and run.computed:
+            note_speed(Speed(family, run.latent), run.seconds / len(run.computed))
         PromptServer.instance.send_sync("lemica.run", {"node": node_id, **run.to_json()})
 
     return report
@@ -213,8 +215,9 @@ class LeMiCa(io.ComfyNode):
         except HostError as error:
             warn(node_id, str(error))
             return io.NodeOutput(model)
+        identity = identify(model)
         choose = chooser(
-            identity=identify(model),
+            identity=identity,
             preset=None if preset == CUSTOM else preset,
             budget=budget if preset == CUSTOM else None,
             name=None if schedule == AUTO else schedule,
@@ -222,4 +225,5 @@ class LeMiCa(io.ComfyNode):
             computed=parse_steps(steps) if preset == CUSTOM else (),
             on_plan=planner(node_id),
         )
-        return io.NodeOutput(install(model, choose, cache_device, reporter(node_id), stepper(node_id)))
+        report = reporter(node_id, find_family(identity, library().families()).key)
+        return io.NodeOutput(install(model, choose, cache_device, report, stepper(node_id)))

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from server import PromptServer
 
-from ..calibration.job import Cell, Cost, Progress, duration
+from ..calibration.job import Cell, Cost, Progress
 from ..calibration.job_folder import folder_name
+from .speed import Speed, note_speed, seconds_per_step
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -48,8 +49,8 @@ class Broadcast:
     """Tells the log, the page and the progress bar of one calibration.
 
     An event has the ``node``, the ``name`` of the calibration, its ``folder`` and its ``state``. *estimate* comes before
-    the start and again when the first full run was timed, with ``steps``, ``full_runs``, ``seconds`` (None at first) and
-    ``text``.
+    the start and again when the first full run was timed, with ``steps``, ``full_runs``, ``seconds`` (None at first, where
+    this model has not sampled at this size before) and ``text``.
     *running* has ``stage``, ``done`` and ``total`` in steps, and ``seconds_left``. Both have ``grid``, the steps of a
     run and of its longest segment. *done* ends it, or *stopped* where it failed or was interrupted. At most once a
     second, and at its end, an event has ``cells`` besides: what was replayed since the last ones, [start, end, error,
@@ -58,8 +59,8 @@ class Broadcast:
     It is a context manager, in which the calibration runs.
     """
 
-    def __init__(self, node_id: str, name: str, model: ModelPatcher, longest: int) -> None:
-        self._node_id, self._name, self._longest = node_id, name, longest
+    def __init__(self, node_id: str, name: str, model: ModelPatcher, longest: int, speed: Speed) -> None:
+        self._node_id, self._name, self._longest, self._speed = node_id, name, longest, speed
         self._about = {"node": node_id, "name": name, "folder": folder_name(name)}
         self._means: dict[tuple[int, int, str], tuple[int, float]] = {}
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
@@ -81,8 +82,12 @@ class Broadcast:
             self._send("stopped", **self._new_cells())
 
     def estimate(self, cost: Cost, seconds: float | None = None) -> None:
-        """What the calibration asks for, with the time once it is known."""
-        text = cost.describe() if seconds is None else f"{cost.describe()}, {duration(seconds)} left"
+        """What the calibration asks for, with the time that is left once it is known, or the whole as it was before."""
+        known = seconds_per_step(self._speed)
+        text = cost.describe(seconds, "left")
+        if seconds is None and known is not None:
+            seconds = cost.computed * known
+            text = cost.describe(seconds)
         logger.info("LeMiCa: calibration %s: %s", self._name, text)
         self._bar.total = cost.computed
         stands = self._stands("estimate", "", 0, cost, seconds)
@@ -96,6 +101,9 @@ class Broadcast:
         self._done = progress.done
         if progress.seconds_left is not None and not self._timed:
             self._timed = True
+            left = progress.total - progress.done
+            if left:
+                note_speed(self._speed, progress.seconds_left / left)
             self.estimate(progress.cost, progress.seconds_left)
         self._bar.update_absolute(progress.done, progress.total)
         self._cells += progress.cells

@@ -16,7 +16,7 @@ from ..cache.blocks import stack_family
 from ..cache.identity import identify
 from ..cache.wrapper import OTHER_CACHES
 from ..calibration import METRICS, MODES
-from ..calibration.fit_job import FitJob
+from ..calibration.graph import FORMER_MODES
 from ..calibration.job import Job, Settings
 from ..calibration.job_folder import JobError, told_what_is_kept
 from ..calibration.latents import Distance
@@ -28,6 +28,7 @@ from .calibration_progress import Broadcast
 from .calibration_summary import picture_of, summary
 from .library import calibrations, changing, check_not_reserved, library
 from .report import load_network
+from .speed import Speed
 from .types import Calibrated, ErrorGraphType, as_image
 
 try:
@@ -57,9 +58,9 @@ def measuring_inputs() -> list[io.Input]:
         ),
         io.Int.Input("seeds", default=1, min=1, max=64, tooltip="How many noises to sample each prompt with."),
         io.Combo.Input(
-            "mode", options=list(MODES), default="short",
-            tooltip="How much is measured. Short: one full run a prompt, and one accelerated run for each preset. The others "
-            "replay besides: a few steps, every step, or every segment of steps, which takes far longest.",
+            "mode", options=list(MODES), default="short", display_name="effort",
+            tooltip="How much the model runs: short fits one path a preset to a full run of every sample; normal tries "
+            "others for the faster presets; exact replays every segment of steps, which takes far longest.",
         ),
         io.Int.Input(
             "longest", default=0, min=0, max=10000,
@@ -69,7 +70,7 @@ def measuring_inputs() -> list[io.Input]:
         io.Combo.Input(
             "rules", options=list(RULES), default="output",
             tooltip="What a reused step may reuse: the model's output, which works everywhere, or the residual of its "
-            "transformer blocks. Each is measured held and following the last two computed steps.",
+            "transformer blocks, which takes the effort exact.",
         ),
         io.String.Input(
             "name", default="",
@@ -83,7 +84,12 @@ def measuring_inputs() -> list[io.Input]:
         io.Vae.Input("vae", optional=True, tooltip="Decodes the frames that the lpips metric compares."),
         io.Int.Input(
             "tries", default=24, min=0, max=1000, advanced=True,
-            tooltip="How many changed paths to sample per budget in search of a better one; not in mode short.",
+            tooltip="How many changed paths to sample per budget in search of a better one, with the effort exact.",
+        ),
+        io.Boolean.Input(
+            "safe", default=True, optional=True, advanced=True,
+            tooltip="Protect the start of the run, where a few pictures would turn into other ones. Off is better in the "
+            "mean and worse in the worst picture.",
         ),
         *ray_inputs(),
     ]
@@ -111,6 +117,12 @@ class Order:
     vae: VAE | None = None
     ray: str = ""
     workers: int = 0
+    safe: bool = True
+
+    @property
+    def effort(self) -> str:
+        """The mode of the calibration; workflows of earlier versions hold other words for it."""
+        return FORMER_MODES.get(self.mode, self.mode)
 
     def check(self, model: ModelPatcher) -> None:
         """JobError for what this model, or this machine, cannot measure."""
@@ -174,6 +186,15 @@ class Calibrating(io.ComfyNode):
     """A node that calibrates, once its inputs are samples."""
 
     @classmethod
+    def validate_inputs(cls, mode: str = MODES[0], positive: object = None, guiders: object = None) -> bool | str:
+        """Whether the mode is known, those in workflows of earlier versions included.
+
+        ComfyUI checks the choice of an input that is named here no more, and hands over growing inputs unasked.
+        """
+        known = (*MODES, *FORMER_MODES)
+        return mode in known or f"{str(mode)[:80]!r} is none of {', '.join(MODES)}"
+
+    @classmethod
     def measure(
         cls, model: ModelPatcher, samplings: Sequence[Sampling], setup: Mapping[str, object], name: str, order: Order
     ) -> io.NodeOutput:
@@ -199,15 +220,15 @@ def calibrate(
     settings = _settings(match, samplings[0].sigmas, setup, order)
     _check_names(name, samplings[0].sigmas, settings.budgets)
     distance: Distance | None = FrameDistance(samplings[0], order.vae) if order.metric == "lpips" else None
-    broadcast = Broadcast(node.hidden.unique_id, name, model, settings.longest)
-    make = FitJob if settings.fits else Job
+    broadcast = Broadcast(
+        node.hidden.unique_id, name, model, settings.longest, Speed(match.key, samplings[0].shape)
+    )
+    make = Job
     if on_ray is not None and order.ray.strip():
-        if settings.fits:
-            raise JobError("Mode short is measured in this process: leave ray empty, or choose another mode.")
         make = on_ray(node, samplings, settings, order, broadcast.show)
     job = make(
         calibrations().root, name, samplings, settings, distance=distance,
-        others=_others(match, samplings[0].sigmas, settings.budgets),
+        others=() if settings.fits else others_of(match, samplings[0].sigmas, settings.budgets),
         on_progress=broadcast.progress, on_preview=broadcast.preview,
     )
     begin = time.monotonic()
@@ -218,7 +239,7 @@ def calibrate(
             file = calibrations().save(name, result.graph)
             folders = {str(library().save(schedule).parent) for schedule in result.schedules(name)}
         broadcast.end(job.cost())
-    calibrated = Calibrated(name, result.graph, result.outcomes, settings.metric)
+    calibrated = Calibrated(name, result.graph, result.outcomes, result.metric)
     text = summary(calibrated, result.computed, time.monotonic() - begin, [str(file), *folders])
     picture = as_image(picture_of(calibrated))
     shown = ui.PreviewImage(picture, cls=node).as_dict() | {"text": (text,)}
@@ -230,8 +251,8 @@ def _settings(match: Match, sigmas: Sequence[float], setup: Mapping[str, object]
     budgets = tuple(sorted({preset_budget(match, preset, steps) for preset in PRESETS}))
     longest = order.longest or longest_segment(steps, budgets[0])
     settings = Settings(
-        family=match.key, model=match.identity, mode=order.mode, metric=order.metric, rules=RULES[order.rules],
-        longest=longest, budgets=budgets, tries=order.tries, setup=setup,
+        family=match.key, model=match.identity, mode=order.effort, metric=order.metric, rules=RULES[order.rules],
+        longest=longest, budgets=budgets, tries=order.tries, safe=order.safe, setup=setup,
     )
     settings.check(steps)
     return settings
@@ -256,7 +277,7 @@ def _check_names(name: str, sigmas: Sequence[float], budgets: Sequence[int]) -> 
             raise JobError(f"{schedule.name} is a schedule that comes with the pack: give the calibration another name.")
 
 
-def _others(match: Match, sigmas: Sequence[float], budgets: Sequence[int]) -> list[Schedule]:
+def others_of(match: Match, sigmas: Sequence[float], budgets: Sequence[int]) -> list[Schedule]:
     """The packaged schedules of the family, for these sigmas and each of these budgets."""
     packaged = [schedule for schedule in _packaged() if schedule.family == match.key]
     return [resample(schedule, sigmas, budget) for schedule in packaged for budget in budgets]

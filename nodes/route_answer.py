@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ..calibration import GraphError, InfeasibleError, SolverError
+from ..calibration.job_folder import JobError
 from ..calibration.store import CalibrationTakenError, UnknownCalibrationError
 from ..schedules import ScheduleError
 from ..schedules.schedule import is_count, shown
@@ -69,6 +70,7 @@ STATUS: dict[type[Exception], int] = {
     RequestError: 400,
     ScheduleError: 400,
     GraphError: 400,
+    JobError: 400,
     SolverError: 400,
 }
 """The status of each error; the first that fits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..calibration import METRICS, MODES
+from ..calibration.graph import FORMER_MODES
 from ..calibration.kept import Wanted, kept_of
 from .calibrate import PROMPTS
 from .calibration_run import RULES
@@ -27,7 +28,10 @@ def show_kept(body: Body) -> dict[str, object]:
     ):
         if not least <= value <= most:
             raise RequestError(f"{what} is {value}: give a whole number from {least} to {most}.")
-    mode, rules = body.one_of("mode", MODES, "standard"), RULES[body.one_of("rules", tuple(RULES), "output")]
+    mode = body.one_of("mode", (*MODES, *FORMER_MODES), MODES[0])
+    mode = FORMER_MODES.get(mode, mode)
+    effort = {"mode": mode, "tries": tries} if mode == "exact" else {"mode": mode, "safe": body.get("safe", True) is not False}
+    rules = RULES[body.one_of("rules", tuple(RULES), "output")]
     settings: dict[str, object] = {"metric": body.one_of("metric", METRICS, "l1"), "rules": [str(rule) for rule in rules]}
     settings |= {key: body.count(key) for key in ("steps", "longest") if key in body and body.count(key)}
     setup = body.get("setup") or {}
@@ -35,7 +39,7 @@ def show_kept(body: Body) -> dict[str, object]:
         raise RequestError(f"setup is {short(setup)}: give an object.")
     prompts = [prompt for prompt in (*[None] * connected, *typed) for _ in range(seeds)]
     samples = [(seed + place, prompt) for place, prompt in enumerate(prompts)]
-    kept = kept_of(calibrations().root, name, Wanted(mode, rules, tries, samples, settings, setup))
+    kept = kept_of(calibrations().root, name, Wanted(effort, samples, settings, setup))
     return {"name": name, "steps": kept.steps, "finished": kept.finished, "different": list(kept.different)}
 
 

@@ -14,7 +14,7 @@ import aiohttp
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 8
 MEASURING = {
-    "seed": 5, "seeds": 1, "mode": "quick", "longest": 0, "rules": "output", "name": "", "metric": "l1", "tries": 1
+    "seed": 5, "seeds": 1, "mode": "short", "longest": 0, "rules": "output", "name": "", "metric": "l1", "tries": 1
 }
 
 

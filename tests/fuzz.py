@@ -52,7 +52,7 @@ TELL = 5000
 BODIES: dict[str, dict[str, object]] = {
     "plan": {"family": "lemica-demo", "steps": 6, "sigmas": None, "preset": "medium", "budget": 3, "schedule": "auto",
              "rule": "as scheduled"},
-    "cost": {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "standard", "rules": "output"},
+    "cost": {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "normal", "rules": "output"},
     "kept": {"name": "measured", "tries": 1, "seed": 1, "seeds": 1, "connected": 1, "prompts": ["a cat"], "steps": 6,
              "longest": 0, "mode": "exact", "rules": "output", "metric": "l1", "setup": {"sampler": "euler"}},
     "solve": {"calibration": "measured", "budget": 3, "rule": None, "objective": "minimax", "tail": True, "fixed": [1],
@@ -110,7 +110,7 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
     from lemica.calibration.fit_folder import FitFolder
     from lemica.calibration.graph import ErrorGraph
     from lemica.calibration.half_run import half_run
-    from lemica.calibration.job_folder import JobFolder, folder_name, sample_id
+    from lemica.calibration.job_folder import folder_name, sample_id
     from lemica.calibration.kept import Wanted, kept_of
     from lemica.calibration.regrid import regrid
     from lemica.calibration.solutions import solutions
@@ -147,8 +147,8 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
 
     def read_job(draw: Random) -> None:
         identity = {"sigmas": [1.0, 0.75, 0.5, 0.25, 0.0], "longest": 2, "metric": "l1", "rules": ["output hold"], "setup": {}}
-        sample, rules = Sample("a cat", 1), (Rule("output", "hold"),)
-        job = JobFolder(folder / folder_name("job"), identity, 3, "job")
+        sample, key = Sample("a cat", 1), "0,2|ab"
+        job = FitFolder(folder / folder_name("job"), identity, 3, "job")
         try:
             job.path.mkdir(parents=True)
             known = {"schema": 1, "identity": identity}
@@ -156,33 +156,23 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
             (job.path / "job.json").write_bytes(text)
             if draw.random() < 0.3:
                 (job.path / "paths.json").write_bytes(cases.as_json(draw, {"0,2|output hold": {"0123": 0.5}}))
-            (job.path / f"sample-{draw.randrange(3)}.safetensors").write_bytes(cases.sample_file(draw, 3))
+            if draw.random() < 0.3:
+                fits = {key: {"weights": [[1.5]], "errors": {"0": 0.5}}}
+                (job.path / "fits.json").write_bytes(cases.as_json(draw, fits))
+            own = draw.choice([sample_id(sample, "0123"), "0"])
+            (job.path / f"run-{own}.safetensors").write_bytes(cases.run_file(draw))
+            (job.path / f"replays-{own}.safetensors").write_bytes(cases.replays_file(draw, 3))
             if draw.random() < 0.3:
                 about = {"schema": 1, "mode": "exact", "tries": 1, "samples": [[1, "a cat"]]}
                 (job.path / "finished.json").write_bytes(cases.as_json(draw, about))
-            half_run(folder, set()), kept_of(folder, "job", Wanted("exact", rules, 1, [(1, None)], {"steps": 4}))
-            job.open()
-            job.load_all(), job.load(sample, "0123"), job.path_error("0,2|output hold", sample, "0123")
-        finally:
-            job.close()
-            shutil.rmtree(job.path, ignore_errors=True)
-
-    def read_fits(draw: Random) -> None:
-        sample, key = Sample("a cat", 1), "0,2|ab"
-        job = FitFolder(folder / folder_name("job"), {"sigmas": [1.0, 0.5, 0.0], "setup": {}}, 0, "job")
-        try:
+            for effort in ({"mode": "exact", "tries": 1}, {"mode": "short", "safe": True}):
+                half_run(folder, set()), kept_of(folder, "job", Wanted(effort, [(1, None)], {"steps": 4}))
             job.open()
             job.save_walk(key, sample, "0123", Trajectory(), 3)
             (walk,) = job.path.glob("walk-*")
             walk.write_bytes(cases.walk_file(draw))
-            (job.path / f"run-{sample_id(sample, '0123')}.safetensors").write_bytes(cases.run_file(draw))
-            if draw.random() < 0.5:
-                fits = {key: {"weights": [[1.5]], "errors": {"0": 0.5}}}
-                (job.path / "fits.json").write_bytes(cases.as_json(draw, fits))
-            half_run(folder, set()), kept_of(folder, "job", Wanted("short", (), 0, [(1, None)], {"steps": 2}))
-            job.walk(key, sample, "0123")
-            job.close(), job.open()
-            job.fit(key), job.full_run(sample, "0123")
+            job.walk(key, sample, "0123"), job.fit(key), job.fit_errors()
+            job.load_all(), job.load(sample, "0123"), job.path_error("0,2|output hold", sample, "0123")
         finally:
             job.close()
             shutil.rmtree(job.path, ignore_errors=True)
@@ -256,7 +246,7 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
         requests.form(*cases.upload(draw))
 
     parsers = {
-        "schedule file": read_schedule, "graph file": read_graph, "job folder": read_job, "fit folder": read_fits,
+        "schedule file": read_schedule, "graph file": read_graph, "job folder": read_job,
         "node texts": read_texts,
     }
     parsers |= {"files that change": read_while_it_changes, "request headers": judge_headers, "GET library": list_library}

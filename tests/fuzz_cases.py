@@ -192,13 +192,15 @@ def graph_file(draw: Random) -> bytes:
     return tensors_file(draw, metadata, {"segments": rows, "errors": errors})
 
 
-def sample_file(draw: Random, edges: int) -> bytes:
-    """What a job has of one sample, or nearly that."""
-    about = {"schema": 1, "prompt": "a cat", "seed": 1, "conds": "0123", "sketch": [0.5, 1.0]}
-    errors = [0.5, np.nan, 0.0, 1e308, -1.0, np.inf]
-    deltas, replayed = (np.array([draw.choice(errors) for _ in range(edges)]) for _ in range(2))
-    metadata = {"lemica_sample": as_json(draw, about).decode(errors="surrogateescape")}
-    return tensors_file(draw, metadata, {"deltas": deltas, "replayed": replayed})
+ABOUT = {"schema": 1, "prompt": "a cat", "seed": 1, "conds": "0123"}
+"""What a sample's file says of it."""
+
+
+def replays_file(draw: Random, edges: int) -> bytes:
+    """What a job has replayed of one sample, or nearly that."""
+    replayed = np.array([draw.choice([0.5, np.nan, 0.0, 1e308, -1.0, np.inf]) for _ in range(edges)])
+    metadata = {"lemica_sample": as_json(draw, ABOUT).decode(errors="surrogateescape")}
+    return tensors_file(draw, metadata, {"replayed": replayed})
 
 
 def run_file(draw: Random) -> bytes:
@@ -210,7 +212,7 @@ def run_file(draw: Random) -> bytes:
     )
     shape = draw.choice([(1, 2, 4), (1, 2, 4), (2, 2, 2), (8,), (2, 4), (1, 0, 4)])
     derivatives = derivatives.reshape(shape) if 0 not in shape else derivatives[:0].reshape(shape)
-    metadata = {"lemica_full_run": as_json(draw, 1).decode(errors="surrogateescape")}
+    metadata = {"lemica_sample": as_json(draw, ABOUT).decode(errors="surrogateescape")}
     return tensors_file(draw, metadata, {"final": final, "derivatives": derivatives})
 
 

@@ -151,6 +151,40 @@ def test_a_fit_keeps_no_more_latents_of_a_cond_than_it_weighs(tiny_wan, wan, ins
     assert most == 3
 
 
+@pytest.mark.parametrize("cfg", [4.0, 1.0])
+def test_fitted_steps_cost_at_most_twice_as_much_as_held_ones(tiny_wan, wan, install, cfg):
+    """In elements that operations give, from the callback of one step to that of the next: no machine is quiet enough."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counting(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found = function(*args, **(kwargs or {}))
+            for one in found if isinstance(found, tuple | list) else [found]:
+                self.elements += one.numel() if isinstance(one, torch.Tensor) else 0
+            return found
+
+    computed, steps = (0, 1, 2, 3, 4, 7, 10), 14
+
+    def costs(rule, weights=()):
+        marks = []
+        with Counting() as counting:
+            tiny_wan.sample(
+                install(wan, computed, rule, weights=weights), cfg=cfg, steps=steps,
+                callback=lambda *_: marks.append(counting.elements),
+            )
+        each = [after - before for before, after in zip(marks, marks[1:], strict=False)]
+        return {step: cost for step, cost in enumerate(each, 1) if step not in computed}
+
+    five = (1.4, -0.5, 0.1, -0.1, 0.1)
+    held, fitted = costs("output hold"), costs(FITTED, ((),) * 4 + (five,) * 3)
+    later = [step for step in held if step - 1 not in computed]
+    assert sum(fitted.values()) <= 2 * sum(held.values()), (held, fitted)
+    assert later and all(fitted[step] <= held[step] for step in later), "what is weighed stays the same through a segment"
+
+
 @pytest.mark.parametrize("order, slope", [("hold", 0.0), ("linear", 1.0)])
 def test_residual_rules_equal_blocks_whose_result_is_replaced(tiny_wan, wan, install, order, slope):
     """The reference runs every block and then puts first input plus kept residual in place of the last output."""

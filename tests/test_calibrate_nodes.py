@@ -48,9 +48,11 @@ def test_node_ids_and_the_order_of_their_inputs_stay_what_saved_workflows_hold(s
         "model", "latent", "positive", "prompts", "negative_prompt", "steps", "cfg", "sampler_name", "scheduler",
         "denoise", *measuring,
     ]
-    assert list(info["LeMiCaCalibrate"]["input"]["optional"]) == ["negative", "clip", "vae", "ray", "workers"]
-    assert list(info["LeMiCaCalibrateCustom"]["input"]["optional"]) == ["vae", "ray", "workers"]
-    assert all(info["LeMiCaCalibrate"]["input"]["optional"][name][1]["advanced"] for name in ("ray", "workers"))
+    assert list(info["LeMiCaCalibrate"]["input"]["optional"]) == ["negative", "clip", "vae", "ray", "workers", "safe"]
+    assert list(info["LeMiCaCalibrateCustom"]["input"]["optional"]) == ["vae", "ray", "workers", "safe"]
+    added = [info["LeMiCaCalibrate"]["input"]["optional"][name][1] for name in ("ray", "workers", "safe")]
+    assert all(one["advanced"] for one in added)
+    assert info["LeMiCaCalibrate"]["input"]["required"]["mode"][1]["display_name"] == "effort"
     assert list(info["LeMiCaCalibrateCustom"]["input"]["required"]) == [
         "guiders", "sampler", "sigmas", "latent", "prompts", "add_noise", *measuring
     ]
@@ -79,7 +81,7 @@ def test_every_text_is_in_the_locale_and_every_node_has_a_page(server, node_id):
 
 def test_a_calibration_saves_its_graph_and_a_measured_schedule_for_every_preset(server, basic):
     graph = saved(server, "basic")
-    assert (graph.steps, graph.family, graph.mode, len(graph.samples)) == (STEPS, "lemica-demo", "quick", 1)
+    assert (graph.steps, graph.family, graph.mode, len(graph.samples)) == (STEPS, "lemica-demo", "short", 1)
     assert not np.isnan(graph.errors).any()
     assert graph.setup["sampler"] == "euler" and graph.setup["cfg"] == 3.0
     assert graph.samples[0].prompt.startswith("conditioning ") and graph.samples[0].seed == 5
@@ -87,6 +89,7 @@ def test_a_calibration_saves_its_graph_and_a_measured_schedule_for_every_preset(
     for budget in (5, 3, 2):
         made = schedule(server, f"basic/{STEPS}b{budget}")
         assert made.budget == budget and made.source["measured"]["worst"] > 0
+        assert any(made.weights) and made.source["metric"] == "l1" and graph.metric == "l2"
         assert f"| {budget} | {' '.join(map(str, made.computed))} |" in text
     assert str(server.user / "lemica" / "calibrations") in text
     assert basic.outputs["calibrate"]["images"]
@@ -183,6 +186,18 @@ def test_custom_sampling_with_equal_settings_finds_equal_errors(server, demo, ba
         assert next(measured) == pytest.approx(next(measured), rel=1e-4)
 
 
+@pytest.mark.parametrize("mode, now", [("quick", "short"), ("standard", "normal")])
+def test_a_workflow_of_an_earlier_version_still_runs(server, demo, mode, now):
+    run = watch(server, {"model": demo[0], "calibrate": calibrate(name=f"once {mode}", mode=mode, steps=4)})
+    assert not run.error and saved(server, f"once {mode}").mode == now
+    assert f"{now} mode" in run.text("calibrate")
+
+
+def test_an_unknown_effort_is_refused_before_anything_runs(server, demo):
+    with pytest.raises(AssertionError, match="'slow' is none of short, normal, exact"):
+        watch(server, {"model": demo[0], "calibrate": calibrate(mode="slow")})
+
+
 def test_every_prompt_is_sampled_with_every_seed_and_the_name_is_made_up(server, demo):
     prompt = {"model": demo[0], "other": demo[1]}
     prompt["calibrate"] = calibrate(**{"positive.positive1": ["other", 1]}, seeds=2, tries=0, steps=4)
@@ -196,7 +211,7 @@ def test_every_prompt_is_sampled_with_every_seed_and_the_name_is_made_up(server,
 
 def test_residual_rules_are_measured_beside_output_rules(server, demo):
     rules = "output and residual"
-    prompt = {"model": demo[0], "calibrate": calibrate(name="both", rules=rules, steps=4, tries=0, mode="standard")}
+    prompt = {"model": demo[0], "calibrate": calibrate(name="both", rules=rules, steps=4, tries=0, mode="exact")}
     prompt["solve"] = solve(error_graph=["calibrate", 0], rules="residual hold", compute_last=True, name="mine")
     assert not watch(server, prompt).error
     assert {rule.target for rule in saved(server, "both").rules} == {"output", "residual"}
@@ -212,6 +227,9 @@ def test_residual_rules_are_measured_beside_output_rules(server, demo):
         ({"negative": []}, "connect a conditioning to negative"),
         ({"steps": 1}, "1 step"),
         ({"longest": 9}, "from 2 to 8"),
+        ({"rules": "residual"}, "effort short does not make: set effort to exact, or rules to output"),
+        ({"rules": "output and residual", "mode": "normal"}, "effort normal does not make: set effort to exact"),
+        ({"sampler_name": "dpm_adaptive"}, "cannot be fitted.*take another one"),
         ({"metric": "lpips"}, "connect a VAE"),
         ({"positive.positive1": None}, "JobError: positive1 came as null: connect"),
         ({"denoise": 0.0}, "Nothing is sampled.*denoise above 0"),
@@ -248,7 +266,7 @@ def test_a_guider_that_is_null_and_sigmas_that_are_none_are_told(server, demo):
 
 def test_an_interrupted_calibration_keeps_what_it_has_and_goes_on_from_there(server, demo):
     settings = {"mode": "exact", "seed": 77}
-    stopped = watch(server, {"model": demo[0], "calibrate": calibrate(name="stopped", **settings)}, interrupt_at=2)
+    stopped = watch(server, {"model": demo[0], "calibrate": calibrate(name="stopped", **settings)}, interrupt_at=4)
     assert stopped.interrupted and not stopped.error
     assert "stopped" not in saved_names(server)
     went_on = watch(server, {"model": demo[0], "calibrate": calibrate(name="stopped", **settings)})

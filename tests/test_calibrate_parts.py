@@ -39,7 +39,7 @@ def test_residual_rules_need_a_known_block_stack(comfy):
     from tiny_wan import make_wan
 
     model = make_wan()
-    order = Order("quick", 0, "output and residual", "", "l1", 0)
+    order = Order("exact", 0, "output and residual", "", "l1", 0)
     order.check(model)
     network = model.model.diffusion_model
     network.__class__ = type("SomeModel", (type(network),), {})
@@ -131,7 +131,7 @@ def test_a_calibration_decodes_every_reference_once(frame_distance, tmp_path):
         return distance(*(one.repeat(size // one.numel() + 1)[:size].sigmoid() for one in (latents, reference)))
 
     settings = Settings(
-        family="test", model=ModelIdentity("WAN21", "WanModel"), mode="quick", metric="lpips",
+        family="test", model=ModelIdentity("WAN21", "WanModel"), mode="exact", metric="lpips",
         rules=(Rule("output", "hold"),), longest=3, budgets=(3,), tries=4,
     )
     Job(tmp_path, "frames", samplings, settings, distance=counted).run()

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from lemica.schedules import Rule
 
 STEPS = 8
+RESIDUAL = (Rule("residual", "hold"),)
 
 
 def make_sampling(tiny_wan, model, seed=4, steps=STEPS, sampler="euler", scheduler="simple", cfg=3.0, denoise=1.0):
@@ -32,7 +34,7 @@ def make_samplings(tiny_wan, model, seeds=(4, 5)):
 
 def make_settings(**changed):
     from lemica.calibration.job import Settings
-    from lemica.schedules import ModelIdentity, Rule
+    from lemica.schedules import ModelIdentity
 
     settings = Settings(
         family="test", model=ModelIdentity("WAN21", "WanModel"), mode="exact", metric="l1",
@@ -79,51 +81,37 @@ def test_a_sampling_gives_what_the_ksampler_node_gives(comfy, tiny_wan, wan):
 
 
 def rule_of(text):
-    from lemica.schedules import Rule
-
     return Rule.parse(text)
 
 
 @pytest.mark.parametrize("rule", ["output hold", "output linear", "residual hold", "residual linear"])
-def test_deltas_and_replays_are_what_whole_runs_show(comfy, tiny_wan, wan, rule):
+def test_replays_are_what_whole_runs_show(comfy, tiny_wan, wan, rule):
     from lemica.calibration.latents import l1
     from lemica.calibration.replay import Replays
 
     rule = rule_of(rule)
     sampling = make_sampling(tiny_wan, wan)
-    replays = Replays(sampling, [rule], l1)
-    reference = replays.reference()
-    full, latents = plain_run(sampling, range(STEPS), [rule] * STEPS)
-    assert all((known == seen).all() for known, seen in zip(reference.latents, latents))
-    assert (reference.latents[-1] == full).all()
-    for before, start, ends in ((1, 2, (4, 5, 8)), (1, 3, (5, 6)), (-1, 0, (2, 3))):
-        segments = np.array([(before, start, end, 0) for end in ends])
-        deltas = replays.segment_deltas(segments, [rule])
-        for end, delta in zip(ends, deltas):
-            computed = sorted({0, *([before] if before > 0 else []), start, *range(end, STEPS)})
-            error = replays.replay(before, start, end, rule) if end < STEPS else None
-            if start <= 1 or computed[: start + 1] == list(range(start + 1)):
-                final, seen = plain_run(sampling, computed, [rule] * len(computed))
-                assert delta == pytest.approx(l1(seen[end] if end < STEPS else final, reference.latents[end]))
-                if error is not None:
-                    assert error == l1(final, reference.latents[-1])
-            assert delta > 0
-            if end == STEPS:
-                assert delta == pytest.approx(replays.replay(before, start, end, rule))
+    replays = Replays(sampling, sampling.segments(), l1, [rule])
+    full, _ = plain_run(sampling, range(STEPS), [rule] * STEPS)
+    assert (replays.full().final == full).all()
+    for before, start, ends in ((0, 1, (4, 5, 8)), (1, 2, (5, 6)), (-1, 0, (2, 3))):
+        for end in ends:
+            computed = sorted({0, max(before, 0), start, *range(end, STEPS)})
+            final, _ = plain_run(sampling, computed, [rule] * len(computed))
+            assert replays.replay(before, start, end, rule) == l1(final, full) > 0
 
 
-def test_with_output_rules_deltas_evaluate_no_model(comfy, tiny_wan, wan):
+def test_a_replay_computes_from_the_end_of_its_segment_on(comfy, tiny_wan, wan):
     from lemica.calibration.latents import l1
     from lemica.calibration.replay import Replays
 
     counting, batches = tiny_wan.counted(wan)
-    replays = Replays(make_sampling(tiny_wan, counting), [rule_of("output linear")], l1)
-    replays.reference()
-    evaluated = len(batches)
-    replays.segment_deltas(np.array([(1, 3, end, 0) for end in (5, 6, STEPS)]), [rule_of("output linear")])
-    assert len(batches) == evaluated
+    sampling = make_sampling(tiny_wan, counting)
+    replays = Replays(sampling, sampling.segments(), l1, [rule_of("output linear")])
+    replays.full()
+    assert len(batches) == STEPS, "neither the response of the sampler nor the record of the run evaluates the model"
     replays.replay(1, 3, 6, rule_of("output linear"))
-    assert len(batches) == evaluated + (STEPS - 6)
+    assert len(batches) == STEPS + (STEPS - 6)
 
 
 def test_an_exact_graph_holds_what_replays_give_and_the_cost_is_what_was_said(comfy, tiny_wan, wan, tmp_path):
@@ -134,21 +122,24 @@ def test_an_exact_graph_holds_what_replays_give_and_the_cost_is_what_was_said(co
     job = make_job(tmp_path, [make_sampling(tiny_wan, counting)], budgets=())
     cost = job.cost()
     graph = job.run().graph
-    assert len(batches) == cost.references + cost.replays and cost.paths == 0
-    replays = Replays(make_sampling(tiny_wan, wan), graph.rules, l1)
+    assert len(batches) == cost.references + cost.replays and cost.paths == {}
+    sampling = make_sampling(tiny_wan, wan)
+    replays = Replays(sampling, sampling.segments(), l1, graph.rules)
     for (before, start, end, kind), error in zip(graph.segments.tolist(), graph.errors[0].tolist()):
         if before in (-1, max(start - (end - start), 0)):
             assert error == replays.replay(before, start, end, graph.rules[kind])
     assert np.isfinite(graph.errors).all()
 
 
-@pytest.mark.parametrize("mode", ["quick", "standard"])
+@pytest.mark.parametrize("mode", ["short", "normal"])
 def test_the_shorter_modes_rank_segments_like_the_exact_one(comfy, tiny_wan, wan, tmp_path, mode):
     from scipy.stats import spearmanr
 
     exact = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "exact", budgets=()).run().graph
-    short = make_job(tmp_path, [make_sampling(tiny_wan, wan)], mode, mode=mode, budgets=()).run().graph
-    assert short.mode == mode
+    counting, batches = tiny_wan.counted(wan)
+    short = make_job(tmp_path, [make_sampling(tiny_wan, counting)], mode, mode=mode, budgets=()).run().graph
+    assert len(batches) == STEPS, "the errors of all segments follow from the full run"
+    assert short.mode == mode and short.metric == "l2"
     assert spearmanr(exact.errors[0], short.errors[0]).statistic > 0.9
 
 
@@ -156,10 +147,11 @@ class Stopped(Exception):
     """Stands for whatever ends a calibration early."""
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 7, 20, 33, 41])
-def test_a_job_goes_on_after_a_stop_and_gives_the_same(comfy, tiny_wan, wan, tmp_path, stop_at):
+@pytest.mark.parametrize("mode, stop_at", [("exact", 1), ("exact", 2), ("exact", 7), ("exact", 20), ("exact", 33),
+                                           ("exact", 41), ("short", 1), ("short", 3), ("short", 6), ("normal", 30)])
+def test_a_job_goes_on_after_a_stop_and_gives_the_same(comfy, tiny_wan, wan, tmp_path, mode, stop_at):
     samplings = make_samplings(tiny_wan, wan)
-    whole = make_job(tmp_path, samplings, "whole").run()
+    whole = make_job(tmp_path, samplings, "whole", mode=mode).run()
     told = []
 
     def stop(progress):
@@ -168,13 +160,13 @@ def test_a_job_goes_on_after_a_stop_and_gives_the_same(comfy, tiny_wan, wan, tmp
             raise Stopped
 
     with pytest.raises(Stopped):
-        make_job(tmp_path, samplings, "resumed", on_progress=stop).run()
+        make_job(tmp_path, samplings, "resumed", on_progress=stop, mode=mode).run()
     counting, batches = tiny_wan.counted(wan)
-    resumed = make_job(tmp_path, make_samplings(tiny_wan, counting), "resumed").run()
+    resumed = make_job(tmp_path, make_samplings(tiny_wan, counting), "resumed", mode=mode).run()
     assert np.array_equal(whole.graph.errors, resumed.graph.errors)
     assert {b: o.errors for b, o in whole.outcomes.items()} == {b: o.errors for b, o in resumed.outcomes.items()}
     done = len(batches)
-    make_job(tmp_path, make_samplings(tiny_wan, counting), "resumed").run()
+    make_job(tmp_path, make_samplings(tiny_wan, counting), "resumed", mode=mode).run()
     assert len(batches) == done, "a finished calibration asks nothing of the model"
 
 
@@ -192,7 +184,7 @@ def test_the_outcome_is_measured_and_never_worse_than_uniform_spacing(comfy, tin
 
     samplings = make_samplings(tiny_wan, wan)
     result = make_job(tmp_path, samplings).run()
-    replays = [Replays(sampling, result.graph.rules, l1) for sampling in samplings]
+    replays = [Replays(sampling, None, l1) for sampling in samplings]
     for budget, outcome in result.outcomes.items():
         schedule = outcome.route.schedule(STEPS)
         assert schedule.budget == budget
@@ -207,20 +199,23 @@ def test_the_outcome_is_measured_and_never_worse_than_uniform_spacing(comfy, tin
 
 def test_every_sampler_of_ksampler_is_measured_or_refused_with_its_reason(comfy, tiny_wan, wan, tmp_path):
     import comfy.samplers
+    from lemica.calibration.job_folder import JobError
     from lemica.calibration.replay import ReplayError
 
     refused = []
     for sampler in comfy.samplers.KSampler.SAMPLERS:
-        job = make_job(
-            tmp_path, [make_sampling(tiny_wan, wan, steps=5, sampler=sampler)], sampler, mode="standard", budgets=(),
-        )
+        sampling = make_sampling(tiny_wan, wan, steps=5, sampler=sampler)
         try:
-            graph = job.run().graph
-        except ReplayError as error:
-            assert "another sampler" in str(error)
+            result = make_job(tmp_path, [sampling], sampler, mode="short", budgets=(3,)).run()
+        except JobError as error:
+            assert "take another one" in str(error)
+            with pytest.raises(ReplayError, match="another sampler"):
+                make_job(tmp_path, [sampling], sampler, budgets=()).run()
             refused.append(sampler)
             continue
-        assert np.isfinite(graph.errors).all() and (graph.errors > 0).any(), sampler
+        assert np.isfinite(result.graph.errors).all() and (result.graph.errors > 0).any(), sampler
+        (schedule,) = result.schedules("mine")
+        assert schedule.budget == 3 and any(schedule.weights) and schedule.source["measured"]["worst"] > 0
     assert refused == ["dpm_fast", "dpm_adaptive"]
 
 
@@ -229,7 +224,7 @@ def test_every_scheduler_of_ksampler_is_measured(comfy, tiny_wan, wan, tmp_path)
 
     for scheduler in comfy.samplers.KSampler.SCHEDULERS:
         sampling = make_sampling(tiny_wan, wan, steps=6, scheduler=scheduler)
-        graph = make_job(tmp_path, [sampling], scheduler, mode="quick", budgets=()).run().graph
+        graph = make_job(tmp_path, [sampling], scheduler, mode="short", budgets=()).run().graph
         assert np.isfinite(graph.errors).all() and graph.steps == len(sampling.sigmas) - 1
 
 
@@ -271,7 +266,10 @@ def test_another_model_under_the_same_name_is_noticed_when_a_half_measured_sampl
         ({"longest": 1}, "longest segment is 1"),
         ({"budgets": (0,)}, "Budget 0"),
         ({"budgets": (STEPS + 1,)}, "Budget 9"),
-        ({"mode": "fast"}, "'fast'.*quick"),
+        ({"mode": "fast"}, "'fast'.*short"),
+        ({"mode": "quick"}, "'quick'.*short"),
+        ({"mode": "short", "rules": RESIDUAL}, "effort short does not make: set effort to exact"),
+        ({"mode": "normal", "rules": RESIDUAL}, "effort normal does not make: set effort to exact"),
         ({"metric": "fid"}, "'fid'.*l1"),
         ({"rules": ()}, "no rules"),
     ],
@@ -296,9 +294,9 @@ def test_no_samples_one_step_and_mixed_grids_are_refused(comfy, tiny_wan, wan, t
 
 
 def test_a_mode_gives_the_same_graph_when_a_fuller_one_was_measured_before(comfy, tiny_wan, wan, tmp_path):
-    alone = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "alone", mode="standard", budgets=()).run().graph
+    alone = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "alone", mode="short", budgets=()).run().graph
     exact = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "both", budgets=()).run().graph
-    after = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "both", mode="standard", budgets=()).run().graph
+    after = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "both", mode="short", budgets=()).run().graph
     assert np.array_equal(alone.errors, after.errors) and not np.array_equal(exact.errors, after.errors)
 
 
@@ -310,7 +308,7 @@ def test_judges_measure_whole_paths_and_nothing_else(comfy, tiny_wan, wan, tmp_p
     result = job.run()
     assert len(result.graph.samples) == 1
     assert all(len(outcome.errors) == 2 for outcome in result.outcomes.values())
-    assert len(list(job.folder.path.glob("sample-*"))) == 1
+    assert len(list(job.folder.path.glob("run-*"))) == len(list(job.folder.path.glob("replays-*"))) == 1
     assert result.computed <= job.cost().computed
 
 

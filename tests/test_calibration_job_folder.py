@@ -7,11 +7,15 @@ import os
 
 import numpy as np
 import pytest
+import torch
+from lemica.cache.trajectory import Batch, Trajectory
 from lemica.calibration import Sample
-from lemica.calibration.job_folder import JobError, JobFolder, Measured, folder_name
+from lemica.calibration.job_folder import Fit, JobError, JobFolder, Measured, folder_name
 
 IDENTITY = {"sigmas": [1.0, 0.5, 0.0], "rules": ["output hold"], "cfg": 4.0}
 EDGES = 3
+FINAL = np.array([0.5, -1.0], dtype=np.float32)
+DERIVATIVES = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
 
 
 def folder(tmp_path, identity=IDENTITY, edges=EDGES) -> JobFolder:
@@ -19,7 +23,7 @@ def folder(tmp_path, identity=IDENTITY, edges=EDGES) -> JobFolder:
 
 
 def measured(seed: int = 1) -> Measured:
-    return Measured(Sample("a cat", seed), "c0", [0.5, -1.0], np.array([1.0, 2.0, 3.0]), np.array([np.nan, 0.25, np.nan]))
+    return Measured(Sample("a cat", seed), "c0", FINAL, DERIVATIVES, np.array([np.nan, 0.25, np.nan]))
 
 
 def test_what_was_saved_is_read_again(tmp_path):
@@ -33,7 +37,7 @@ def test_what_was_saved_is_read_again(tmp_path):
     again.open()
     found = again.load(Sample("a cat", 1), "c0")
     assert np.array_equal(found.replayed, measured().replayed, equal_nan=True)
-    assert np.array_equal(found.deltas, measured().deltas) and found.sketch == [0.5, -1.0]
+    assert np.array_equal(found.derivatives, DERIVATIVES) and np.array_equal(found.final, FINAL)
     assert again.load(Sample("a cat", 1), "other conds") is None
     assert {one.sample.seed for one in again.load_all()} == {1, 2}
     assert again.path_error("0,2|output hold", Sample("a cat", 1), "c0") == 0.125
@@ -90,8 +94,71 @@ def test_a_sample_of_another_grid_is_refused(tmp_path):
     job.open()
     job.save(measured())
     job.close()
-    with pytest.raises(JobError, match="3 edges, this calibration has 4"):
+    with pytest.raises(JobError, match="holds.*(3,).*move it away"):
         folder(tmp_path, edges=4).load(Sample("a cat", 1), "c0")
+
+
+@pytest.mark.parametrize("changed", [
+    {"final": FINAL.astype(np.float64)}, {"final": FINAL[None]}, {"final": FINAL[:0]}, {"final": FINAL * np.nan},
+    {"derivatives": DERIVATIVES[0]}, {"derivatives": DERIVATIVES.astype(np.float16)},
+    {"derivatives": np.full_like(DERIVATIVES, np.inf)},
+    {"replayed": np.array([1.0, 2.0])}, {"replayed": np.array([1.0, 2.0, -1.0])}, {"replayed": np.array([1.0, 2.0, np.inf])},
+    {"conds": 3},
+])
+def test_a_sample_that_holds_something_else_is_an_error_with_its_name(tmp_path, changed):
+    job = folder(tmp_path)
+    job.open()
+    wrong = measured()
+    for name, value in changed.items():
+        setattr(wrong, name, value)
+    job.save(wrong)
+    with pytest.raises(JobError, match="sample-.*move it away"):
+        job.load_all()
+    job.close()
+
+
+def test_a_fit_is_read_again_and_its_walks_go(tmp_path):
+    job = folder(tmp_path)
+    job.open()
+    key, sample = "0,3|abc", Sample("a cat", 1)
+    known = Trajectory()
+    for step in (0, 3):
+        known.batches[Batch(step, 0, 0)] = [torch.full((2,), float(step)), torch.zeros(1)]
+        job.save_walk(key, sample, "c0", known, step)
+    (again := folder(tmp_path)).path.joinpath("walk-broken.safetensors").write_bytes(b"x")
+    found = again.walk(key, sample, "c0")
+    assert found.steps == {0, 3}
+    assert all(torch.equal(*pair) for batch, outputs in known.batches.items()
+               for pair in zip(outputs, found.batches[batch], strict=True))
+    assert again.walk("other", sample, "c0").steps == again.walk(key, sample, "c1").steps == set()
+    job.save_fit(key, Fit(((1.0, -0.5), ()), {"id": 0.25}))
+    job.close()
+    assert list((tmp_path / "mine").glob("walk-*")) == []
+    again.open()
+    assert again.fit(key) == Fit(((1.0, -0.5), ()), {"id": 0.25}) and again.fit("other") is None
+    again.close()
+
+
+def test_a_step_of_a_walk_that_is_broken_is_made_again(tmp_path):
+    job = folder(tmp_path)
+    job.open()
+    known = Trajectory()
+    known.batches[Batch(0, 0, 0)] = [torch.zeros(2)]
+    job.save_walk("key", Sample("a cat", 1), "c0", known, 0)
+    (file,) = (tmp_path / "mine").glob("walk-*")
+    file.write_bytes(file.read_bytes()[:-4])
+    assert job.walk("key", Sample("a cat", 1), "c0").steps == set() and not file.exists()
+    job.close()
+
+
+@pytest.mark.parametrize("content", ["[1]", "{\"a\": 3}", "{\"a\": {\"weights\": 1, \"errors\": {}}}", "{\"a\": {}}", "{"])
+def test_broken_fits_are_an_error(tmp_path, content):
+    job = folder(tmp_path)
+    job.open()
+    job.close()
+    (tmp_path / "mine" / "fits.json").write_text(content)
+    with pytest.raises(JobError, match="fits.json"):
+        job.open()
 
 
 @pytest.mark.parametrize("content", ["[1]", "{\"a\": 3}", "{\"a\": {\"b\": \"c\"}}", "{"])

@@ -11,15 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lemica.schedules import FIXED, OUTPUT_FITTED, Schedule, nominal_sigmas
-from test_calibration_job import make_sampling, make_settings
+from test_calibration_job import make_job, make_sampling, make_settings
 
 STEPS = 6
-
-
-def fit_job(root, samplings, name, **changed):
-    from lemica.calibration.fit_job import FitJob
-
-    return FitJob(root, name, samplings, make_settings(**{"mode": "short", "rules": OUTPUT_RULES} | changed))
 
 
 NO_PLAN = {"dpm_fast", "dpm_adaptive"}
@@ -440,8 +434,8 @@ def test_a_fitted_path_is_ahead_of_every_fixed_rule_on_its_samples(comfy, tiny_w
     from lemica.calibration.replay import Replays
 
     sampling = make_sampling(tiny_wan, wan, steps=10, sampler=name)
-    outcomes = fit_job(tmp_path, [sampling], name, budgets=(5, 4), metric="l2").run().outcomes
-    replays = Replays(sampling, OUTPUT_RULES, l2)
+    outcomes = make_job(tmp_path, [sampling], name, mode="short", budgets=(5, 4), metric="l2").run().outcomes
+    replays = Replays(sampling, None, l2)
     for outcome in outcomes.values():
         computed, fitted = outcome.route.computed, replays.path(outcome.route.schedule(10))
         fixed = [
@@ -453,26 +447,35 @@ def test_a_fitted_path_is_ahead_of_every_fixed_rule_on_its_samples(comfy, tiny_w
 # The job
 
 
-@pytest.mark.parametrize("budgets, steps, samples", [((5, 4, 3), 8, 2), ((8, 3), 8, 1), ((9, 6), 24, 3)])
-def test_the_estimate_is_what_is_spent(comfy, tiny_wan, wan, tmp_path, budgets, steps, samples):
-    from lemica.calibration.fit_job import FitJob
+@pytest.mark.parametrize(
+    "changed, steps, samples, judges",
+    [
+        ({"mode": "short", "budgets": (5, 4, 3)}, 8, 2, 0), ({"mode": "short", "budgets": (8, 3)}, 8, 1, 2),
+        ({"mode": "normal", "budgets": (9, 6), "longest": 8}, 24, 5, 0),
+        ({"mode": "normal", "budgets": (8, 5), "longest": 10, "safe": False}, 24, 2, 2),
+        ({"mode": "exact", "budgets": (4,), "tries": 0}, 8, 1, 0),
+    ],
+)
+def test_the_estimate_is_what_is_spent(comfy, tiny_wan, wan, tmp_path, changed, steps, samples, judges):
+    from lemica.calibration.job import Job
     from lemica.calibration.sampling import AttachedModel
 
-    attached = AttachedModel(wan)
-    every = [make_sampling(tiny_wan, attached, seed, steps=steps) for seed in range(samples)]
-    told = []
-    settings = make_settings(mode="short", rules=OUTPUT_RULES, budgets=budgets, longest=min(8, steps))
-    job = FitJob(tmp_path, "spent", every, settings, on_progress=told.append)
-    assert job.run().computed == job.cost().computed == samples * (steps + sum(budgets))
-    assert all(one.done <= one.total for one in told)
-    done = [one.done for one in told]
-    assert done == sorted(done) and done[-1] == told[-1].total
+    attached, told = AttachedModel(wan), []
+    every = [make_sampling(tiny_wan, attached, seed, steps=steps) for seed in range(samples + judges)]
+    job = Job(
+        tmp_path, "spent", every[:samples], make_settings(**changed), judges=every[samples:], on_progress=told.append
+    )
+    spent = job.run().computed
+    assert spent == pytest.approx(job.cost().computed, rel=0.2)
+    assert changed["mode"] != "short" or spent == job.cost().computed
+    done = [progress.done for progress in told]
+    assert done == sorted(done)
 
 
 def test_a_budget_that_segments_are_too_short_for_gets_uniform_spacing_and_the_figures_say_in_what(
     comfy, tiny_wan, wan, tmp_path
 ):
-    job = fit_job(tmp_path, [make_sampling(tiny_wan, wan)], "short", budgets=(4, 2), longest=2, metric="l1")
+    job = make_job(tmp_path, [make_sampling(tiny_wan, wan)], "short", mode="short", budgets=(4, 2), longest=2, metric="l1")
     many, few = job.run().schedules("short")
     assert (many.computed, few.computed) == ((0, 2, 4, 6), (0, 4)) and few.source["path"] == "uniform, fitted"
     assert many.source["metric"] == few.source["metric"] == "l1" and all(map(len, few.weights))
@@ -487,7 +490,7 @@ def test_a_fit_that_is_killed_goes_on_and_makes_one_step_of_a_sample_twice_at_mo
         pass
 
     def job(name, model):
-        return fit_job(tmp_path, [make_sampling(tiny_wan, model, seed) for seed in (4, 5)], name)
+        return make_job(tmp_path, [make_sampling(tiny_wan, model, seed) for seed in (4, 5)], name, mode="short")
 
     whole = job("whole", wan).run()
     counting, batches = tiny_wan.counted(wan)

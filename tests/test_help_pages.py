@@ -20,6 +20,10 @@ SECTIONS = {
 }
 
 
+SHOWN = {"mode": "effort"}
+"""Inputs that the node calls otherwise."""
+
+
 def texts(locale: str, node_id: str) -> dict:
     return json.loads((ROOT / "locales" / locale / "nodeDefs.json").read_text(encoding="utf-8"))[node_id]
 
@@ -54,7 +58,7 @@ def test_a_page_has_a_title_and_its_sections(locale, node_id):
 def test_a_page_tells_of_every_input_and_output(locale, node_id):
     text, own = page(locale, node_id), texts(locale, node_id)
     bold = set(re.findall(r"\*\*([^*]+)\*\*", text))
-    names = {key if locale == "en" else entry["name"] for key, entry in own["inputs"].items()}
+    names = {SHOWN.get(key, key) if locale == "en" else entry["name"] for key, entry in own["inputs"].items()}
     if node_id == "LeMiCa":
         # The strip writes this input; the page tells of the strip.
         names -= {"steps", own["inputs"]["steps"]["name"]}

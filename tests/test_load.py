@@ -211,8 +211,8 @@ def test_errors_that_cannot_be_added_up_are_told(server, user, errors):
 
 
 @pytest.mark.parametrize("order, status", [
-    ({"steps": 1000, "longest": 1000, "mode": "standard", "rules": "output and residual"}, 400),
-    ({"steps": 1000, "longest": 100, "mode": "standard", "rules": "output and residual"}, 200),
+    ({"steps": 1000, "longest": 1000, "mode": "exact", "rules": "output and residual"}, 400),
+    ({"steps": 1000, "longest": 100, "mode": "exact", "rules": "output and residual"}, 200),
 ])
 def test_the_cost_of_the_longest_calibration_is_told_soon(server, user, order, status):
     begin = time.monotonic()

@@ -53,8 +53,8 @@ def test_english_has_the_name_and_the_tooltip_of_every_input(schemas):
             key: text["tooltip"] for key, text in texts.items()
         }
         for key, text in texts.items():
-            name = text["name"].lower().replace(" ", "_")
-            assert key.startswith(name) or name.startswith(key), (node_id, key)
+            name, shown = text["name"].lower().replace(" ", "_"), inputs[key][1].get("display_name", key)
+            assert shown.startswith(name) or name.startswith(shown), (node_id, key)
 
 
 def test_english_has_the_name_and_the_tooltip_of_every_output(schemas):
@@ -84,7 +84,7 @@ def test_every_text_is_translated(locale):
 @pytest.mark.parametrize("locale", TRANSLATIONS)
 def test_what_the_user_chooses_is_called_in_a_translation_as_on_the_node(locale):
     # The page shows the options of a combo untranslated.
-    options = {"auto", "custom", "slow", "ultra", "lpips"}
+    options = {"auto", "custom", "exact", "slow", "ultra", "lpips"}
     english = dict(flat(read("en")))
     for path, text in flat(read(locale)):
         if path[-1] == "tooltip":

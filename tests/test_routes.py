@@ -305,24 +305,31 @@ def test_a_calibration_tells_the_budgets_of_the_presets(server, user):
     assert list(presets.values()) == sorted(presets.values(), reverse=True)
 
 
-ORDER = {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "standard", "rules": "output"}
+ORDER = {"steps": 8, "samples": 4, "tries": 1, "longest": 0, "mode": "short", "rules": "output"}
 
 
 def test_the_cost_of_a_calibration_is_what_the_job_would_count(server, user):
     cost = post(server, "cost", ORDER).json
-    assert cost["text"].startswith("at least ") and cost["full_runs"] == cost["steps"] / 8
+    assert cost["text"].startswith("about ") and cost["full_runs"] == cost["steps"] / 8
     known = post(server, "cost", {**ORDER, "family": "lemica-demo"}).json
-    assert known["steps"] == 1196 and known["text"] == "about 1196 model steps, as many as 150 full runs"
-    more = [post(server, "cost", {**ORDER, "mode": mode}).json["steps"] for mode in ("quick", "standard", "exact")]
-    assert more == sorted(more) and more[0] < more[2]
+    assert known["steps"] == 4 * (8 + 5 + 3 + 2)
+    assert known["text"].startswith("about 9.0 full runs (72 model steps)")
+    costs = {
+        mode: post(server, "cost", {**ORDER, "mode": mode}).json["steps"]
+        for mode in ("short", "normal", "exact", "quick", "standard")
+    }
+    assert costs["short"] < costs["normal"] < costs["exact"]
+    assert (costs["quick"], costs["standard"]) == (costs["short"], costs["normal"])
+    residual = post(server, "cost", {**ORDER, "mode": "exact", "rules": "output and residual"}).json["steps"]
+    assert residual > costs["exact"]
 
 
 @pytest.mark.parametrize(
     "changed, told",
     [
         ({"steps": 1}, "2 to 1000"), ({"steps": 10**6}, "2 to 1000"), ({"samples": 0}, "1 to"), ({"tries": -1}, "0 to"),
-        ({"longest": 9}, "2 to 8"), ({"longest": 1}, "2 to 8"), ({"mode": "slow"}, "quick, standard, exact"),
-        ({"rules": "x"}, "output and residual"),
+        ({"longest": 9}, "2 to 8"), ({"longest": 1}, "2 to 8"), ({"mode": "slow"}, "short, normal, exact"),
+        ({"rules": "x"}, "output and residual"), ({"rules": "residual"}, "set effort to exact"),
     ],
 )
 def test_a_cost_of_nothing_sensible_is_refused(server, user, changed, told):

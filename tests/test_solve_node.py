@@ -48,8 +48,8 @@ def test_a_saved_calibration_is_solved_by_name_and_again_when_it_was_made_again(
 
 def test_predicted_and_measured_errors_are_told_under_their_names(server, basic):
     measured = {"solve": solve(calibration="basic", preset="custom", budget=3, save=False)}
-    assert "Predicted l1 error of a segment: worst " in (told := watch(server, measured).text("solve"))
-    assert "Measured error of the whole run: mean " in told
+    assert "Predicted l2 error of a segment: worst " in (told := watch(server, measured).text("solve"))
+    assert f"Measured error of another path of this budget, basic/{STEPS}b3: mean " in told
     unmeasured = {"solve": solve(calibration="basic", preset="custom", budget=6, save=False)}
     assert "It was not measured as a whole." in watch(server, unmeasured).text("solve")
 

@@ -82,11 +82,15 @@ def synthetic(steps: int, longest: int, rules: tuple[str, ...]):
 def test_a_calibration_is_estimated_and_its_map_fills_in_while_it_runs(calibrated):
     before, begun, running = calibrated["before"], calibrated["begun"], calibrated["running"]
     assert before["hint"] and not before["map"] and not before["progress"]
-    assert before["hinted"].startswith("At least about ") and "full runs" in before["hinted"]
+    assert before["hinted"].startswith("About ") and "full runs" in before["hinted"]
     assert begun["progress"] and begun["name"] == NAME
     assert running["map"] and not running["curve"] and running["headline"].endswith("left")
     assert "model step" in running["detail"]
-    assert 0 < running["coloured"] < calibrated["done"]["coloured"]
+    assert calibrated["first"] < running["coloured"] and calibrated["done"]["coloured"] > 0
+
+
+def test_an_effort_of_an_earlier_version_is_shown_as_what_does_its_work_now(calibrated):
+    assert calibrated["effort"] == "normal"
 
 
 def test_a_stopped_calibration_goes_on_where_it_was(calibrated):

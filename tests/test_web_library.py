@@ -34,7 +34,7 @@ def page(request) -> Iterator:
     server = request.getfixturevalue(request.param)
     server.pictures.mkdir(exist_ok=True)
     from lemica.calibration import Sample
-    from lemica.calibration.job_folder import JobFolder, Measured, folder_name
+    from lemica.calibration.job_folder import FullRun, JobFolder, Measured, folder_name
     from lemica.calibration.store import Calibrations
 
     folder = server.user / "lemica"
@@ -48,7 +48,10 @@ def page(request) -> Iterator:
         job = JobFolder(store.root / folder_name(name), {"sigmas": [1.0, 0.0]}, 3, name)
         job.open()
         for seed in (1, 2):
-            job.save(Measured(Sample("a cat", seed), "c0", [0.5], np.ones(3), np.array([np.nan, 0.25, np.nan])))
+            derivatives = np.ones((1, 3, 1), dtype=np.float32)
+            full = FullRun(Sample("a cat", seed), "c0", derivatives[0, 0], derivatives)
+            job.save(full)
+            job.save_replayed(Measured(full, np.array([np.nan, 0.25, np.nan])))
         job.close()
     post(server, "save", {"schedule": schedule(), "name": "mine"})
     (folder / "schedules" / "broken.json").write_text("{")

@@ -136,7 +136,7 @@ def calibrated(server) -> Iterator[tuple[dict[str, Any], list[Path]]]:
     """What the command queued, small, and the files it named; the server's user has none of it afterwards."""
     from lemica.workflows import calibration
 
-    changes = calibration.Changes(steps=STEPS, mode="quick", samples=2, name="command")
+    changes = calibration.Changes(steps=STEPS, mode="short", samples=2, name="command")
     prompt = calibration.changed(prompt_of(server, "calibrate"), server.object_info(), changes)
     only(prompt, "LeMiCaCalibrate")["inputs"]["tries"] = 0
     yield prompt, calibration.run(server.process, prompt)
@@ -149,7 +149,7 @@ def test_the_command_calibrates_and_tells_the_estimate_the_progress_the_table_an
 
     prompt, files = calibrated
     graph = Calibrations(server.user / "lemica" / "calibrations").get("command")
-    assert (graph.steps, graph.mode, len(graph.samples)) == (STEPS, "quick", 2)
+    assert (graph.steps, graph.mode, len(graph.samples)) == (STEPS, "short", 2)
     [picture] = files
     with Image.open(picture) as image:
         assert image.format == "PNG" and image.width > 1000
@@ -159,8 +159,8 @@ def test_the_command_calibrates_and_tells_the_estimate_the_progress_the_table_an
     only(again, "LeMiCaCalibrate")["inputs"]["negative_prompt"] = "not read, but not what the server remembers"
     calibration.run(server.process, again)
     told = capsys.readouterr().out
-    assert "  command: about " in told and " model steps, as many as " in told
-    assert f"command: lemica-demo, {STEPS} steps, quick mode, 2 samples" in told
+    assert "  command: about " in told and " full runs (" in told
+    assert f"command: lemica-demo, {STEPS} steps, short mode, 2 samples" in told
     assert "0 model steps computed" in told
     head = "budget computed steps rules predicted worst measured mean measured worst"
     assert head in [" ".join(line.split()) for line in told.splitlines()]
@@ -221,7 +221,7 @@ def test_the_modes_of_the_command_are_those_of_the_calibration():
     from lemica.calibration import MODES
     from lemica.workflows import command
 
-    assert tuple(MODES) == command.MODES
+    assert tuple(MODES) == command.EFFORTS
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

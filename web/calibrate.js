@@ -3,11 +3,13 @@ import { api } from '../../scripts/api.js'
 import {
   addView, chain, findNode, grow, hidePictures, libraryChanged, linkStyle, matchesId, service
 } from './calibration_node.js'
-import { costOrder, describeCost, describeKept, keptOrder } from './calibration_order.js'
+import { costOrder, describeCost, describeKept, effortOf, keptOrder } from './calibration_order.js'
 import { IDLE, isActive, reduce } from './calibration_state.js'
 import { createCalibrationView } from './calibration_view.js'
+import { familyOf } from './families_seen.js'
 import { isLinked } from './links.js'
 import { newest } from './newest.js'
+import { modelName } from './sampler.js'
 
 const NODES = ['LeMiCaCalibrate', 'LeMiCaCalibrateCustom']
 const EVENT = 'lemica.calibration'
@@ -45,7 +47,7 @@ function addCalibration(node) {
       view.setHint(stands || `${words} ${HINT}`.trim(), words)
       if (kept?.finished && !isActive(state) && view.name !== kept.name) open(kept.name)
     },
-    () => view.setHint(HINT)
+    (refusal) => view.setHint(`${refusal.message} ${HINT}`, refusal.message)
   )
 
   function estimate() {
@@ -53,7 +55,8 @@ function addCalibration(node) {
     const connected = node.inputs.filter(
       ({ name }) => /^(positive|guider)/.test(name) && isLinked(node, name)
     )
-    const order = costOrder(values, connected.length, view.family)
+    const family = view.family || familyOf(modelName(node, app.rootGraph))
+    const order = costOrder(values, connected.length, family)
     const kept = keptOrder(values, connected.length, node.properties?.lemica_calibration)
     if (order || kept) costs.request({ order, kept, named: Boolean(values.name?.trim()) })
     else view.setHint(HINT)
@@ -97,6 +100,8 @@ function addCalibration(node) {
     view.rest()
   })
   node.onConfigure = chain(node.onConfigure, () => {
+    const effort = own.find(({ name }) => name === 'mode')
+    if (effort) effort.value = effortOf(effort.value)
     recall().catch(() => {})
     soon()
   })

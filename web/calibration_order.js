@@ -1,5 +1,11 @@
 /** What the widgets of a calibrate node ask for, in the words of POST /lemica/cost and POST /lemica/kept. Pure. */
 
+/** What the efforts of earlier versions are called now. */
+const FORMER = { quick: 'short', standard: 'normal' }
+
+/** @param {string} mode of a workflow, perhaps of an earlier version */
+export const effortOf = (mode) => FORMER[/** @type {keyof typeof FORMER} */ (mode)] ?? mode
+
 const NUMBERS = { steps: [2, 1000], longest: [0, 1000], tries: [0, 1000] }
 
 /**
@@ -16,7 +22,8 @@ export function costOrder(values, connected, family) {
   )
   if (!fits || !samples) return null
   if (values.longest && (values.longest < 2 || values.longest > values.steps)) return null
-  const { steps, longest, tries, mode, rules } = values
+  const { steps, longest, tries, rules } = values
+  const mode = effortOf(values.mode)
   const known = family ? { family } : {}
   return { steps, longest, tries, mode, rules, samples, ...known }
 }
@@ -32,14 +39,15 @@ const typedIn = ({ prompts }) =>
  */
 export function keptOrder(values, connected, known) {
   const name = String(values.name ?? '').trim() || known
-  const { seed, seeds, tries, mode, rules, metric, longest } = values
+  const { seed, seeds, tries, rules, metric, longest, safe } = values
+  const mode = effortOf(values.mode)
   // the custom twin has neither: its prompts are names, and sigmas come to it
   const own = values.sampler_name !== undefined
   const prompts = own ? typedIn(values) : []
   if (!name || !(connected + prompts.length)) return null
   const { steps, cfg, scheduler, denoise, sampler_name: sampler } = values
   const setup = own ? { steps, setup: { sampler, scheduler, cfg, denoise } } : {}
-  return { name, seed, seeds, tries, mode, rules, metric, longest, connected, prompts, ...setup }
+  return { name, seed, seeds, tries, mode, safe, rules, metric, longest, connected, prompts, ...setup }
 }
 
 /**

@@ -35,10 +35,8 @@ def changed(prompt: Prompt, object_info: dict[str, Any], changes: Changes) -> Pr
     """Return the workflow with these changes."""
     prompt = copy.deepcopy(prompt)
     inputs = prompt[calibrate_node(prompt)]["inputs"]
-    mode = changes.mode or ("standard" if changes.ray else None)  # workers replay, they fit nothing
-    for key, value in (
-        ("steps", changes.steps), ("mode", mode), ("name", changes.name), ("ray", changes.ray), ("workers", changes.workers)
-    ):
+    for key in ("steps", "mode", "name", "ray", "workers"):
+        value = getattr(changes, key)
         if value is not None:
             inputs[key] = value
     if changes.samples is not None:

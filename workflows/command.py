@@ -21,7 +21,7 @@ EXAMPLES = WORKFLOWS.parent / "example_workflows"
 DEMO = EXAMPLES / "demo_video.json"
 CALIBRATE = "calibrate"
 """The word that asks for a calibration, in place of a FILE."""
-MODES = ("short", "quick", "standard", "exact")
+EFFORTS = ("short", "normal", "exact")
 ENTERED = "--entered"
 """Marks the second start; followed by the ComfyUI that the first one found."""
 
@@ -37,8 +37,8 @@ as few steps, and ends with a table and an animated side-by-side picture.
 CALIBRATE_DESCRIPTION = """\
 Calibrate the embedded video model on a real ComfyUI server.
 
-Samples some prompts in full, measures what each reuse of steps costs the final picture, and saves the best schedule
-for every preset where later runs of this command find it. Ends with a table and the picture of the error graph.
+Samples some prompts in full, finds from that which steps to compute and how to make the others from them, and saves the
+schedule for every preset where later runs of this command find it. Ends with a table and the picture of the error graph.
 It can be stopped: with the same name and settings it goes on where it was, and measures nothing twice."""
 
 EPILOG = """\
@@ -88,7 +88,8 @@ def _calibrate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, metavar="N", help="the steps of a run (default: 20)")
     parser.add_argument(
-        "--mode", choices=MODES, help="how much is measured (default: short, or standard with --ray; exact takes far longest)"
+        "--effort", "--mode", dest="mode", choices=EFFORTS,
+        help="how much the model runs (default: short; exact takes far longest)",
     )
     parser.add_argument("--samples", type=int, metavar="N", help="how many prompts to measure with (default: 4)")
     parser.add_argument("--name", help="what to call the calibration (default: after model, steps and sampler)")

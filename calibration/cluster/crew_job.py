@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
+from ..fitting import Fitting
 from ..job import Job, Result
-from ..job_folder import Measured
+from ..job_folder import FullRun, Measured
 from ..outcome import Route
 from .crew import Crew
-from .shares import PathShares, Run, SampleShares
+from .crew_fitting import CrewFitting
+from .shares import PathShares, Run, SampleShares, WalkShares
 
 
 class CrewJob(Job):
@@ -25,6 +25,7 @@ class CrewJob(Job):
         super().__init__(*arguments, **named)
         self._crew = crew
         self._paths = PathShares(self._steps, crew.speeds)
+        self._walks = WalkShares(lambda worker: worker in crew.workers)
         self._expected: Sequence[Route] = ()
         self._wanted_paths: dict[Run, tuple[Route, int]] = {}
 
@@ -40,7 +41,7 @@ class CrewJob(Job):
         cost = (self._steps - self._segments[:, 2].astype(int)).tolist()
         shares = SampleShares(
             self._steps, {one.place: one.todo for one in samples}, cost,
-            [one.place for one in samples if one.needs_deltas], crew.speeds,
+            [one.place for one in samples if one.measured is None], crew.speeds,
         )
 
         def answered(worker: int, run: Run, answer: Mapping[str, object]) -> None:
@@ -49,16 +50,23 @@ class CrewJob(Job):
             if run.kind == "replay":
                 self._replayed(pending, run.item, answer["value"], answer["seconds"])
                 return
-            sketch, deltas = answer["value"]
-            first = pending.needs_deltas
-            self._begun(pending, sketch, lambda: np.frombuffer(deltas))
+            sampling, first = self._samplings[run.place], pending.measured is None
+            self._begun(pending, FullRun(sampling.sample, sampling.conds, *answer["value"]))
             self._paths.knows(worker, run.place)
+            self._walks.knows(worker, run.place)
             self._timed(answer["seconds"], self._steps, done=self._steps if first else 0)
+            self._report(pending.stage, *(self._first_cells(pending.measured) if first else ()))
 
         if not shares.finished:
             self._report("workers are loading the model")
         crew.run(shares, lambda: shares.finished, answered)
         return [one.measured for one in samples]
+
+    def _fitting(self, measured: Sequence[Measured], on_step: Callable[[float], None]) -> Fitting:
+        return CrewFitting(
+            self.folder, self._replays[: len(measured)], [one.full for one in measured], on_step, None,
+            crew=self._crew, shares=self._walks,
+        )
 
     def _expect(self, routes: Sequence[Route]) -> None:
         self._expected = routes
@@ -73,25 +81,21 @@ class CrewJob(Job):
             self.folder.save_path_error(found.key, sampling.sample, sampling.conds, answer["value"])
             self._timed(answer["seconds"], run.steps, done=0)
 
-        self._crew.run(self._paths, lambda: self._path_error(route, place) is not None, answered)
-        return self._path_error(route, place)
+        self._crew.run(self._paths, lambda: self._known_error(route, place) is not None, answered)
+        return self._known_error(route, place)
 
     def _likely(self, route: Route) -> list[Run]:
         """The runs of a route, and of so many after it that every worker has something to do."""
         wanted: list[Run] = []
         for other in (route, *self._expected):
             for place in range(len(self._judged)):
-                if self._path_error(other, place) is None:
+                if self._known_error(other, place) is None:
                     run = Run("path", place, (other.computed, tuple(map(str, other.rules))), len(other.computed))
                     self._wanted_paths[run] = other, place
                     wanted.append(run)
             if len(wanted) >= 2 * self._crew.active:
                 break
         return wanted
-
-    def _path_error(self, route: Route, place: int) -> float | None:
-        sampling = self._judged[place]
-        return self.folder.path_error(route.key, sampling.sample, sampling.conds)
 
     def _computed(self) -> int:
         return super()._computed() + self._crew.account.computed

@@ -8,7 +8,7 @@ The edges of a sample are drawn one by one by all who hold it, so a slow worker 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,10 +18,12 @@ JOIN = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a worker is asked for: the ``reference`` of a sample, one ``replay``, or a whole ``path``.
+    """What a worker is asked for: the ``full`` run of a sample, one ``replay``, a whole ``path``; or the ``products`` of a
+    segment of a path that is being fitted, and its ``finish``.
 
-    ``item``: of a reference whether the deltas are wanted, of a replay the edge, of a path its computed steps and rules.
-    ``steps``: how many steps it computes, as far as is known before.
+    ``item``: of a full run whether it is to be sent, of a replay the edge, of a path its computed steps and rules, of
+    products the computed steps, the weights so far and the segment's place, of a finish steps and weights. ``steps``: how
+    many steps it computes, as far as is known before.
     """
 
     kind: str
@@ -128,13 +130,13 @@ class SampleShares:
         self._held[worker] = place
         sample = self._samples[place]
         sample.holders.add(worker)
-        return Run("reference", place, sample.needs_reference, self._steps)
+        return Run("full", place, sample.needs_reference, self._steps)
 
     def done(self, worker: int, run: Run, seconds: float) -> None:
         """A reference or a replay is made."""
         self._speeds.note(worker, run.steps, seconds)
         sample = self._samples[run.place]
-        if run.kind == "reference":
+        if run.kind == "full":
             sample.needs_reference = False
         else:
             sample.replaying -= 1
@@ -219,4 +221,43 @@ class PathShares:
         self._known.pop(worker, None)
         if run is not None:
             self._begun.discard(run)
+            self._wanted.appendleft(run)
+
+
+class WalkShares:
+    """Hands out what is asked of every sample at once; a sample stays with the worker that has its full run.
+
+    Args:
+        there: whether a worker is still there.
+    """
+
+    def __init__(self, there: Callable[[int], bool]) -> None:
+        self._there = there
+        self._wanted: deque[Run] = deque()
+        self._with: dict[int, int] = {}
+
+    def want(self, runs: Sequence[Run]) -> None:
+        """These are wanted now."""
+        self._wanted = deque(runs)
+
+    def knows(self, worker: int, place: int) -> None:
+        """A worker has the full run of a sample."""
+        self._with[place] = worker
+
+    def next(self, worker: int) -> Run | None:
+        """What is wanted of a sample that this worker has, or else of one that no worker has."""
+        own = [run for run in self._wanted if self._with.get(run.place) == worker]
+        free = [run for run in self._wanted if not self._there(self._with.get(run.place, -1))]
+        for run in (*own, *free):
+            self._wanted.remove(run)
+            self._with[run.place] = worker
+            return run
+        return None
+
+    def done(self, worker: int, run: Run, seconds: float) -> None:
+        """Nothing: every sample has one worker."""
+
+    def lost(self, worker: int, run: Run | None) -> None:
+        """What the worker was asked for is wanted again."""
+        if run is not None:
             self._wanted.appendleft(run)

@@ -45,7 +45,8 @@ def on_ray(
     comfy.model_management.soft_empty_cache()
     calibration = {
         "prompt": prompt, "node": node_id, "class_type": prompt[node_id]["class_type"], "facts": facts_of(prompt),
-        "rules": [str(rule) for rule in settings.rules], "metric": settings.metric, "longest": settings.longest,
+        "rules": [] if settings.fits else [str(rule) for rule in settings.rules], "metric": settings.metric,
+        "longest": settings.longest,
         "seeds": [sampling.sample.seed for sampling in samplings], "sigmas": list(samplings[0].sigmas),
         "preview": comfy.cli_args.args.preview_method.value,
     }

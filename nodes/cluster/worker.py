@@ -29,7 +29,8 @@ from ...calibration.cluster.facts import differences
 from ...calibration.job_folder import JobError
 from ...calibration.latents import LATENT_DISTANCES
 from ...calibration.outcome import Route
-from ...calibration.replay import ReplayError, Replays
+from ...calibration.references.walk import Walk, Weights
+from ...calibration.replay import ReplayError, Replays, arrivals_of
 from ...calibration.sampling import Callback, Sampling
 from ...calibration.segments import all_segments
 from ...schedules import Rule
@@ -72,7 +73,7 @@ class Station:
         return self._ready.result()
 
     def run(self, kind: str, place: int, item: object) -> dict[str, object]:
-        """The result of a reference, a replay or a path under ``value``, with its cost; or ``failed`` and why."""
+        """The result of a run of this kind, see ``Run``, under ``value``, with its cost; or ``failed`` and why."""
         future: Future = Future()
         self._runs.put((future, kind, place, item))
         return future.result()
@@ -155,7 +156,7 @@ class Station:
 
 
 class _Work:
-    """Makes the runs of one worker, one sample's reference at a time."""
+    """Makes the runs of one worker."""
 
     def __init__(
         self, model: ModelPatcher, samplings: Sequence[Sampling], order: Order, wanted: Mapping[str, object],
@@ -164,10 +165,11 @@ class _Work:
         self._samplings, self._show = samplings, show
         self._rules = [Rule.parse(text) for text in wanted["rules"]]
         self._steps = len(samplings[0].sigmas) - 1
-        self._segments = all_segments(self._steps, wanted["longest"], self._rules)
+        self._segments = all_segments(self._steps, wanted["longest"], self._rules) if self._rules else None
         lpips = wanted["metric"] == "lpips"
         distance = FrameDistance(samplings[0], order.vae) if lpips else LATENT_DISTANCES[wanted["metric"]]
-        self._replays = [Replays(sampling, self._rules, distance) for sampling in samplings]
+        self._replays = [Replays(sampling, arrivals_of(samplings[0]), distance, self._rules) for sampling in samplings]
+        self._walks: dict[int, tuple[Sequence[int], Walk]] = {}
         self._held: int | None = None
 
     def run(self, kind: str, place: int, item: object) -> dict[str, object]:
@@ -175,22 +177,41 @@ class _Work:
         sampling = self._samplings[place]
         begin, computed = time.perf_counter(), sampling.computed
         try:
-            value = {"reference": self._reference, "replay": self._replay, "path": self._path}[kind](place, item)
+            runs = {
+                "full": self._full, "replay": self._replay, "path": self._path, "products": self._products,
+                "finish": self._finish,
+            }
+            value = runs[kind](place, item)
         except (ReplayError, JobError) as error:
             return {"failed": "sample", "message": str(error)}
         except (MemoryError, comfy.model_management.OOM_EXCEPTION) as error:
             return {"failed": "memory", "message": str(error).partition("\n")[0] or type(error).__name__}
         return {"value": value, "seconds": time.perf_counter() - begin, "computed": sampling.computed - computed}
 
-    def _reference(self, place: int, with_deltas: bool) -> tuple[list[float], bytes | None]:
-        """The sketch, and the deltas if they are asked for."""
-        if self._held not in (None, place):
+    def _full(self, place: int, sent: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The final latent, and the derivatives if they are to be sent."""
+        if self._rules and self._held not in (None, place):
             self._replays[self._held].forget()
         self._held = place
-        replays = self._replays[place]
-        replays.reference(self._show)
-        deltas = replays.segment_deltas(self._segments, self._rules) if with_deltas else None
-        return replays.sketch(), None if deltas is None else deltas.tobytes()
+        full = self._replays[place].full(self._show)
+        return full.final, full.derivatives if sent else np.empty((0, 0, 0), dtype=np.float32)
+
+    def _products(self, place: int, item: tuple[Sequence[int], Weights, int]) -> tuple[np.ndarray, np.ndarray, float]:
+        computed, weights, segment = item
+        found = self._walk(place, computed).products(segment, weights)
+        return found.normal, found.right, found.square
+
+    def _finish(self, place: int, item: tuple[Sequence[int], Weights]) -> float:
+        computed, weights = item
+        return self._replays[place].error_of(self._walk(place, computed).finish(weights))
+
+    def _walk(self, place: int, computed: Sequence[int]) -> Walk:
+        known, walk = self._walks.get(place, ((), None))
+        if known != computed:
+            replays = self._replays[place]
+            walk = replays.walk(replays.full(self._show), computed, callback=self._show)
+            self._walks[place] = computed, walk
+        return walk
 
     def _replay(self, place: int, edge: int) -> float:
         before, start, end, kind = self._segments[edge].tolist()

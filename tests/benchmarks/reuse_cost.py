@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS = 20
-RULES = ("output hold", "output linear", "residual hold", "residual linear")
+RULES = ("output hold", "output linear", "output fitted", "residual hold", "residual linear")
 
 
 def import_comfyui() -> None:
@@ -79,7 +79,9 @@ def compare(name: str, model, shape: tuple[int, ...]) -> None:
     plain = statistics.median(step_seconds(model, shape))
     print(f"{name}\n  {'plain':16} {1000 * plain:9.2f} ms a step")
     for text in RULES:
-        schedule = Schedule("bench", "bench", STEPS, computed, (Rule.parse(text),) * len(computed), "custom")
+        rule = Rule.parse(text)
+        weights = tuple((1.4, -0.5, 0.1, -0.1, 0.1)[: place + 1] for place in range(len(computed))) if rule.fitted else ()
+        schedule = Schedule("bench", "bench", STEPS, computed, (rule,) * len(computed), "custom", weights=weights)
         seconds = step_seconds(install(model, lambda sigmas, s=schedule: (s, "")), shape)
         ran = statistics.median(seconds[k] for k in range(len(seconds)) if k + 1 in computed)
         reused = statistics.median(seconds[k] for k in range(len(seconds)) if k + 1 not in computed)

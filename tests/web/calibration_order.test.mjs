@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { costOrder, describeCost, describeKept, keptOrder } from '../../web/calibration_order.js'
+import { costOrder, describeCost, describeKept, effortOf, keptOrder } from '../../web/calibration_order.js'
 
 const VALUES = {
-  prompts: 'a cat\n\n a dog ', seeds: 2, steps: 20, longest: 0, tries: 4, mode: 'standard', rules: 'output', cfg: 3
+  prompts: 'a cat\n\n a dog ', seeds: 2, steps: 20, longest: 0, tries: 4, mode: 'normal', rules: 'output', cfg: 3
 }
 
 test('samples are prompts, typed and connected, times seeds', () => {
   assert.deepEqual(costOrder(VALUES, 1, ''), {
-    steps: 20, longest: 0, tries: 4, mode: 'standard', rules: 'output', samples: 6
+    steps: 20, longest: 0, tries: 4, mode: 'normal', rules: 'output', samples: 6
   })
   assert.equal(costOrder(VALUES, 0, 'wan').family, 'wan')
 })
@@ -20,14 +20,20 @@ test('there is no order for what is not known, or does not fit', () => {
   assert.equal(costOrder({ ...VALUES, longest: 1 }, 1, ''), null)
 })
 
+test('the efforts of earlier versions are known', () => {
+  assert.deepEqual(['quick', 'standard', 'exact', 'short'].map(effortOf), ['short', 'normal', 'exact', 'short'])
+  assert.equal(costOrder({ ...VALUES, mode: 'quick' }, 1, '').mode, 'short')
+})
+
 const NAMED = {
-  ...VALUES, name: ' night ', seed: 5, metric: 'l1', sampler_name: 'euler', scheduler: 'simple', denoise: 1
+  ...VALUES, name: ' night ', seed: 5, metric: 'l1', safe: true, sampler_name: 'euler', scheduler: 'simple', denoise: 1
 }
 
 test('what is kept is asked for by the name that is typed, or else by that of the last one', () => {
   assert.deepEqual(keptOrder(NAMED, 1, 'day'), {
-    name: 'night', seed: 5, seeds: 2, tries: 4, mode: 'standard', rules: 'output', metric: 'l1', longest: 0, connected: 1,
-    prompts: ['a cat', 'a dog'], steps: 20, setup: { sampler: 'euler', scheduler: 'simple', cfg: 3, denoise: 1 }
+    name: 'night', seed: 5, seeds: 2, tries: 4, mode: 'normal', safe: true, rules: 'output', metric: 'l1', longest: 0,
+    connected: 1, prompts: ['a cat', 'a dog'], steps: 20,
+    setup: { sampler: 'euler', scheduler: 'simple', cfg: 3, denoise: 1 }
   })
   assert.equal(keptOrder({ ...NAMED, name: '' }, 1, 'day').name, 'day')
   assert.equal(keptOrder({ ...NAMED, name: '' }, 1, undefined), null)
@@ -52,5 +58,5 @@ test('what is kept in words', () => {
 })
 
 test('a cost in words', () => {
-  assert.equal(describeCost({ text: 'about 9 model steps' }), 'About 9 model steps.')
+  assert.equal(describeCost({ text: 'about 9 full runs' }), 'About 9 full runs.')
 })

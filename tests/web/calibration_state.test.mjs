@@ -6,7 +6,7 @@ import {
 
 const estimate = {
   name: 'mine', state: 'estimate', steps: 400, full_runs: 20, seconds: null,
-  text: 'about 400 model steps, as many as 20 full runs', grid: [20, 8]
+  text: 'about 20 full runs (400 model steps)', grid: [20, 8]
 }
 const running = {
   name: 'mine', state: 'running', stage: 'sample 1 of 2', done: 100, total: 400,

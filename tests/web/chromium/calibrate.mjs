@@ -143,8 +143,16 @@ async function fresh(page, words) {
 }
 
 await onPage(async (page) => {
-  await load(page, JSON.parse(fs.readFileSync(given.workflow, 'utf8')))
+  // As an earlier version has saved it
+  const saved = fs.readFileSync(given.workflow, 'utf8').replace('"short"', '"standard"')
+  await load(page, JSON.parse(saved))
   await settled(page)
+  const effort = await page.evaluate(
+    () =>
+      window.app.graph._nodes
+        .find((one) => one.type === 'LeMiCaCalibrate')
+        .widgets.find(({ name }) => name === 'mode').value
+  )
   await focusOn(page, NODE, 1, 100, 150)
   const before = await until(page, 'an estimate', () => view(page), ({ hinted }) => hinted.startsWith('At least'))
 
@@ -153,6 +161,7 @@ await onPage(async (page) => {
   await page.waitForSelector('.lemica-calibrate-view .lemica-progress:not(.lemica-hidden)')
   const begun = await view(page)
   await page.waitForSelector('.lemica-calibrate-view .lemica-map:not(.lemica-hidden)')
+  const first = await coloured(page)
   const busy = await frames(page, 2)
   await focusOn(page, NODE, 1, 100, 150)
   const running = { ...(await view(page)), coloured: await coloured(page) }
@@ -219,7 +228,7 @@ await onPage(async (page) => {
   await hints(page, 'other')
   const other = await view(page)
   return {
-    quiet, flooded, ink, kept, finished, other,
+    quiet, flooded, ink, kept, finished, other, effort, first,
     before, begun, running, stopped, resumed, error, done, solver, words, hovered, reloaded, vue, vueBox, idle, busy
   }
 }, { width: 1300, height: 1500 })

@@ -1,0 +1,72 @@
+"""The paths that are worth fitting, from the errors of fitted segments."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..schedules import OUTPUT_FITTED
+from .graph import ErrorGraph
+from .outcome import Route, uniform
+from .problem import InfeasibleError
+from .solver import solve
+
+EARLY = 0.2
+"""The share of a run at whose beginning segments count for more than their error: there the picture is decided."""
+
+EARLY_WEIGHT = 3.0
+"""How many times more they count at its beginning. An error there is amplified by much more in some samples than in most,
+and the few of a calibration need not show it."""
+
+
+class FittedPaths:
+    """Chooses paths.
+
+    Args:
+        graph: of the errors of fitted segments.
+        safe: whether the start of a run is protected.
+    """
+
+    def __init__(self, graph: ErrorGraph, safe: bool) -> None:
+        self._graph, self._safe = graph, safe
+        weights = early_weights(graph.segments[:, 1], graph.steps) if safe else 1.0
+        self._ways = (
+            (graph.mean() * weights, "minimax"), (graph.geometric_mean() * weights, "minimax of geometric means"),
+            (graph.worst() * weights, "minimax of worst samples"),
+        )
+        self._errors = dict(zip(map(tuple, graph.segments[:, :3].tolist()), self._ways[0][0].tolist(), strict=True))
+
+    def candidates(self, budget: int) -> list[Route]:
+        """Minimax of the mean, of the geometric mean and of the worst sample; where segments are too short for any path
+        of this budget, uniform spacing alone."""
+        rules, steps = (OUTPUT_FITTED,) * budget, self._graph.steps
+        try:
+            found = [
+                Route(solve(self._graph.edges(values), steps, budget).computed, rules, f"{name}, fitted")
+                for values, name in self._ways
+            ]
+        except InfeasibleError:
+            return [Route(uniform(steps, budget), rules, "uniform, fitted")]
+        return list({route.key: route for route in reversed(found)}.values())[::-1]
+
+    def keeps_start(self, route: Route, like: Route) -> bool:
+        """Whether, if the start is to be protected, no segment there errs more than the worst one of another path."""
+        if not self._safe:
+            return True
+        early = [
+            error for error, (start, _) in zip(self._along(route), route.segments(self._graph.steps), strict=True)
+            if start < EARLY * self._graph.steps
+        ]
+        return max(early) <= max(self._along(like))
+
+    def _along(self, route: Route) -> list[float]:
+        """The errors of a path's segments; those that the graph does not have are infinite, those of one step nothing."""
+        befores = (-1, *route.computed[:-1])
+        return [
+            0.0 if end - start == 1 else self._errors.get((before, start, end), np.inf)
+            for before, (start, end) in zip(befores, route.segments(self._graph.steps), strict=True)
+        ]
+
+
+def early_weights(starts: np.ndarray, steps: int) -> np.ndarray:
+    """How many times their error segments count that start at these steps of a run of N."""
+    return 1 + (EARLY_WEIGHT - 1) * np.maximum(0.0, 1 - starts / (EARLY * steps))
