@@ -96,14 +96,13 @@ def test_digests_are_written_in_their_folder_only(comfy, tmp_path, monkeypatch):
 
 
 def test_a_contest_tells_what_it_is_likely_to_measure_next():
-    from lemica.calibration.outcome import Contest, Route
+    from lemica.calibration.outcome import Contest, Route, sample_by_sample
     from lemica.schedules import Rule
 
     rule, expected = Rule("output", "hold"), []
     routes = [Route((0, place), (rule, rule)) for place in (3, 2, 4)]
-    contest = Contest(
-        lambda route, place: float(route.computed[1]), 1, 5, lambda routes: expected.append([one.computed[1] for one in routes])
-    )
+    attempt = sample_by_sample(lambda route, place: float(route.computed[1]), 1)
+    contest = Contest(attempt, 5, lambda routes: expected.append([one.computed[1] for one in routes]))
     assert contest.best(routes) == contest.best(routes[1:2])
     assert expected == [[2, 4], [4], [], []]
     expected.clear()

@@ -110,7 +110,7 @@ def test_a_worker_that_answers_and_dies_with_a_preview_pending_leaves_its_sample
 
     crew.run(shares, lambda: shares.finished, answered)
     assert died and crew.account.lost == 1
-    assert sorted(edges) == [0, 1, 2, 3] and made["reference"] == 2
+    assert sorted(edges) == [0, 1, 2, 3] and made["full"] == 2
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -149,7 +149,7 @@ def test_a_run_that_ends_after_its_samples_is_told_to_those_who_asked_for_it(a_c
     crew.speeds.note(0, 1, 1.0)
     shares = SampleShares(STEPS, {0: list(range(20))}, dict.fromkeys(range(20), 3), [0], crew.speeds)
     crew.run(shares, lambda: shares.finished, lambda worker, run, answer: told.update([run.kind]))
-    assert crew.workers[1].run.kind == "reference", "it has joined, and is not done"
+    assert crew.workers[1].run.kind == "full", "it has joined, and is not done"
 
     paths = PathShares(STEPS, crew.speeds)
     wanted = [Run("path", place, ((0, 3), ("output hold", "output hold")), 2) for place in range(4)]
@@ -159,4 +159,4 @@ def test_a_run_that_ends_after_its_samples_is_told_to_those_who_asked_for_it(a_c
         assert run in wanted
         told.update([run.kind])
 
-    crew.run(paths, lambda: told["path"] == 4 and told["reference"] == 2, measured)
+    crew.run(paths, lambda: told["path"] == 4 and told["full"] == 2, measured)

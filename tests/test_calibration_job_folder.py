@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from lemica.cache.trajectory import Batch, Trajectory
 from lemica.calibration import Sample
-from lemica.calibration.job_folder import Fit, JobError, JobFolder, Measured, folder_name
+from lemica.calibration.fit_folder import Fit, FitFolder
+from lemica.calibration.job_folder import FullRun, JobError, Measured, folder_name
 
 IDENTITY = {"sigmas": [1.0, 0.5, 0.0], "rules": ["output hold"], "cfg": 4.0}
 EDGES = 3
@@ -18,31 +20,48 @@ FINAL = np.array([0.5, -1.0], dtype=np.float32)
 DERIVATIVES = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
 
 
-def folder(tmp_path, identity=IDENTITY, edges=EDGES) -> JobFolder:
-    return JobFolder(tmp_path / "mine", identity, edges)
+def folder(tmp_path, identity=IDENTITY, edges=EDGES) -> FitFolder:
+    return FitFolder(tmp_path / "mine", identity, edges)
 
 
 def measured(seed: int = 1) -> Measured:
-    return Measured(Sample("a cat", seed), "c0", FINAL, DERIVATIVES, np.array([np.nan, 0.25, np.nan]))
+    full = FullRun(Sample("a cat", seed), "c0", FINAL, DERIVATIVES)
+    return Measured(full, np.array([np.nan, 0.25, np.nan]))
+
+
+def save(job: FitFolder, one: Measured) -> None:
+    job.save(one.full)
+    job.save_replayed(one)
 
 
 def test_what_was_saved_is_read_again(tmp_path):
     job = folder(tmp_path)
     job.open()
-    job.save(measured())
-    job.save(measured(2))
+    save(job, measured())
+    save(job, measured(2))
     job.save_path_error("0,2|output hold", Sample("a cat", 1), "c0", 0.125)
     job.close()
     again = folder(tmp_path)
     again.open()
     found = again.load(Sample("a cat", 1), "c0")
     assert np.array_equal(found.replayed, measured().replayed, equal_nan=True)
-    assert np.array_equal(found.derivatives, DERIVATIVES) and np.array_equal(found.final, FINAL)
+    assert np.array_equal(found.full.derivatives, DERIVATIVES) and np.array_equal(found.full.final, FINAL)
+    assert (found.full.sample, found.full.conds) == (Sample("a cat", 1), "c0")
     assert again.load(Sample("a cat", 1), "other conds") is None
-    assert {one.sample.seed for one in again.load_all()} == {1, 2}
+    assert {one.full.sample.seed for one in again.load_all()} == {1, 2}
     assert again.path_error("0,2|output hold", Sample("a cat", 1), "c0") == 0.125
     assert again.path_error("0,2|output hold", Sample("a cat", 2), "c0") is None
     again.close()
+
+
+def test_a_full_run_without_replays_has_none_of_them_yet(tmp_path):
+    job = folder(tmp_path)
+    job.open()
+    job.save(measured().full)
+    assert np.array_equal(job.load(Sample("a cat", 1), "c0").replayed, np.full(EDGES, np.nan), equal_nan=True)
+    job.save_replayed(measured(2))
+    assert job.load(Sample("a cat", 2), "c0") is None and len(job.load_all()) == 1, "replays alone are no sample"
+    job.close()
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -58,7 +77,7 @@ def test_one_process_at_a_time(tmp_path):
 def test_other_settings_under_the_same_name_are_refused_and_named(tmp_path):
     job = folder(tmp_path)
     job.open()
-    job.save(measured())
+    save(job, measured())
     job.close()
     other = folder(tmp_path, IDENTITY | {"cfg": 5.0})
     with pytest.raises(JobError, match="cfg: 4.0 there, 5.0 here"):
@@ -77,42 +96,67 @@ def test_a_broken_job_file_is_an_error_with_its_name(tmp_path, content):
     assert (tmp_path / "mine" / "job.json").read_bytes() == content
 
 
+@pytest.mark.parametrize("kind", ["run-", "replays-"])
 @pytest.mark.parametrize("content", [b"", b"x" * 200, b"\x10\0\0\0\0\0\0\0{}              "])
-def test_a_truncated_or_foreign_sample_file_is_an_error_with_its_name(tmp_path, content):
+def test_a_truncated_or_foreign_sample_file_is_an_error_with_its_name(tmp_path, kind, content):
     job = folder(tmp_path)
     job.open()
-    job.save(measured())
-    (file,) = (tmp_path / "mine").glob("sample-*")
+    save(job, measured())
+    (file,) = (tmp_path / "mine").glob(f"{kind}*")
     file.write_bytes(content)
-    with pytest.raises(JobError, match="sample-.*move it away"):
+    with pytest.raises(JobError, match=f"{kind}.*move it away"):
         job.load(Sample("a cat", 1), "c0")
+    with pytest.raises(JobError, match=f"{kind}.*move it away"):
+        job.load_all()
     job.close()
 
 
-def test_a_sample_of_another_grid_is_refused(tmp_path):
+@pytest.mark.parametrize("kind", ["run-", "replays-"])
+def test_a_sample_file_that_is_a_link_or_of_another_schema_is_refused(tmp_path, kind):
     job = folder(tmp_path)
     job.open()
-    job.save(measured())
+    save(job, measured())
+    (file,) = (tmp_path / "mine").glob(f"{kind}*")
+    content = file.read_bytes()
+    newer = content.replace(b'\\"schema\\": 1', b'\\"schema\\": 9')
+    assert newer != content
+    file.write_bytes(newer)
+    with pytest.raises(JobError, match=f"{kind}.*schema is 9.*move it away"):
+        job.load_all()
+    (tmp_path / "elsewhere").write_bytes(content)
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobError, match=f"{kind}.*it is a link.*move it away"):
+        job.load_all()
     job.close()
-    with pytest.raises(JobError, match="holds.*(3,).*move it away"):
+
+
+def test_replays_of_another_grid_are_refused(tmp_path):
+    job = folder(tmp_path)
+    job.open()
+    save(job, measured())
+    job.close()
+    with pytest.raises(JobError, match="replays-.*holds.*(3,).*move it away"):
         folder(tmp_path, edges=4).load(Sample("a cat", 1), "c0")
 
 
-@pytest.mark.parametrize("changed", [
-    {"final": FINAL.astype(np.float64)}, {"final": FINAL[None]}, {"final": FINAL[:0]}, {"final": FINAL * np.nan},
-    {"derivatives": DERIVATIVES[0]}, {"derivatives": DERIVATIVES.astype(np.float16)},
-    {"derivatives": np.full_like(DERIVATIVES, np.inf)},
-    {"replayed": np.array([1.0, 2.0])}, {"replayed": np.array([1.0, 2.0, -1.0])}, {"replayed": np.array([1.0, 2.0, np.inf])},
-    {"conds": 3},
+@pytest.mark.parametrize("kind, changed", [
+    *(("run-", one) for one in (
+        {"final": FINAL.astype(np.float64)}, {"final": FINAL[None]}, {"final": FINAL[:0]}, {"final": FINAL * np.nan},
+        {"derivatives": DERIVATIVES[0]}, {"derivatives": DERIVATIVES.astype(np.float16)},
+        {"derivatives": np.full_like(DERIVATIVES, np.inf)}, {"conds": 3},
+    )),
+    *(("replays-", {"replayed": np.array(one)}) for one in (
+        [1.0, 2.0], [1.0, 2.0, -1.0], [1.0, 2.0, np.inf], [[1.0, 2.0, 3.0]], [1, 2, 3],
+    )),
 ])
-def test_a_sample_that_holds_something_else_is_an_error_with_its_name(tmp_path, changed):
+def test_a_sample_that_holds_something_else_is_an_error_with_its_name(tmp_path, kind, changed):
     job = folder(tmp_path)
     job.open()
-    wrong = measured()
-    for name, value in changed.items():
-        setattr(wrong, name, value)
-    job.save(wrong)
-    with pytest.raises(JobError, match="sample-.*move it away"):
+    right = measured()
+    own = {name: value for name, value in changed.items() if name != "replayed"}
+    save(job, Measured(replace(right.full, **own), changed.get("replayed", right.replayed)))
+    with pytest.raises(JobError, match=f"{kind}.*move it away"):
         job.load_all()
     job.close()
 
@@ -174,7 +218,7 @@ def test_broken_path_measurements_are_an_error(tmp_path, content):
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     job = folder(tmp_path)
     job.open()
-    job.save(measured())
+    save(job, measured())
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -183,9 +227,12 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     changed = measured()
     changed.replayed[0] = 9.0
     with pytest.raises(OSError, match="No space"):
-        job.save(changed)
+        job.save_replayed(changed)
+    with pytest.raises(OSError, match="No space"):
+        job.save(replace(changed.full, final=FINAL + 1))
     monkeypatch.undo()
-    assert np.isnan(job.load(Sample("a cat", 1), "c0").replayed[0])
+    kept = job.load(Sample("a cat", 1), "c0")
+    assert np.isnan(kept.replayed[0]) and np.array_equal(kept.full.final, FINAL)
     assert [path.name for path in (tmp_path / "mine").glob("*.tmp")] == []
     job.close()
 

@@ -56,11 +56,11 @@ def test_every_edge_is_replayed_once_by_a_worker_that_holds_its_reference(counts
     assert replayed == Counter((place, edge) for place, todo in edges.items() for edge in todo)
     held: dict[int, int] = {}
     for worker, run in ended:
-        if run.kind == "reference":
+        if run.kind == "full":
             held[worker] = run.place
         else:
             assert held[worker] == run.place
-    assert {run.place for _, run in ended if run.kind == "reference"} == set(edges)
+    assert {run.place for _, run in ended if run.kind == "full"} == set(edges)
 
 
 def test_a_worker_ten_times_slower_leaves_its_work_to_the_others():
@@ -75,8 +75,8 @@ def test_a_worker_ten_times_slower_leaves_its_work_to_the_others():
 def test_a_sample_is_joined_when_that_pays_and_not_otherwise():
     many, _, _ = play({0: list(range(60))}, [1.0, 1.0])
     few, _, _ = play({0: [0, 1]}, [1.0, 1.0])
-    assert sum(run.kind == "reference" for _, run in many) == 2
-    assert sum(run.kind == "reference" for _, run in few) == 1
+    assert sum(run.kind == "full" for _, run in many) == 2
+    assert sum(run.kind == "full" for _, run in few) == 1
 
 
 def test_paths_go_to_workers_that_know_the_sample_and_a_lost_one_comes_first():
@@ -96,7 +96,7 @@ def test_paths_go_to_workers_that_know_the_sample_and_a_lost_one_comes_first():
 @pytest.mark.parametrize("samples, workers, least", [(64, 8, 7.5), (8, 8, 7.0), (1, 8, 5.0)])
 def test_the_simulation_scales_while_there_is_work_and_never_beyond_the_workers(samples, workers, least):
     rules = (Rule("output", "hold"), Rule("output", "linear"))
-    plan = Plan(20, rules, 4, "exact", (10, 6), 30)
+    plan = Plan(20, rules, 4, (10, 6), 30)
     costs = Costs(1.0, 0.01, 0.005, 0.02)
     alone, many = (simulate(plan, samples, count, costs) for count in (1, workers))
     assert least < many.speed_up(alone) <= 1.02 * workers

@@ -106,16 +106,18 @@ def test_whatever_lies_in_the_folder_the_list_goes_on_and_names_it(stored):
     job = stored.root / "job"
     job.mkdir()
     (job / "job.json").write_text("{}")
-    (job / "sample-1.safetensors").write_bytes(tensors_file({"lemica_sample": "{}"}, replayed=entry("F64", [0, HUGE])))
-    os.mkfifo(job / "sample-2.safetensors")
+    for kind, tensor in (("run", "final"), ("replays", "replayed")):
+        overflowing = tensors_file({"lemica_sample": "{}"}, **{tensor: entry("F64", [0, HUGE])})
+        (job / f"{kind}-1.safetensors").write_bytes(overflowing)
+        os.mkfifo(job / f"{kind}-2.safetensors")
     assert stored.names() == ["good"]
     assert [line.partition(":")[0] for line in stored.problems()] == [
         "folder.safetensors", "huge.safetensors", "pipe.safetensors",
     ]
     jobs, problems = half_run(stored.root, set())
     assert jobs == [{"folder": "job", "name": "job", "samples": 2, "replays": 0}]
-    assert [line.partition(":")[0] for line in problems] == ["job/sample-1.safetensors", "job/sample-2.safetensors"]
-    with pytest.raises(JobError, match="sample-1.safetensors is no sample"):
+    assert [line.partition(":")[0] for line in problems] == ["job/replays-1.safetensors", "job/replays-2.safetensors"]
+    with pytest.raises(JobError, match="run-1.safetensors is no sample"):
         JobFolder(job, {}, 3).load_all()
 
 
@@ -147,7 +149,7 @@ def test_a_file_that_is_written_in_place_while_it_is_read_ends_nothing(stored):
     job = stored.root / "job"
     job.mkdir()
     (job / "job.json").write_text("{}")
-    path, sample = path_of(stored, "large"), job / "sample-1.safetensors"
+    path, sample = path_of(stored, "large"), job / "replays-1.safetensors"
     contents = {
         path: path.read_bytes(), sample: tensors_file({}, bytes(800_000), replayed=entry("F64", [100_000], 0, 800_000)),
     }

@@ -87,16 +87,18 @@ def test_half_run_calibrations_are_counted(tmp_path):
     assert half_run(tmp_path / "none", ()) == ([], [])
     for name in ("done-1", "half-2", "no-job"):
         (tmp_path / name).mkdir()
-        save_file({"replayed": np.array([1.0, np.nan, 2.0])}, tmp_path / name / "sample-a.safetensors")
+        save_file({"replayed": np.array([1.0, np.nan, 2.0])}, tmp_path / name / "replays-a.safetensors")
+        for sample in "abcd":
+            (tmp_path / name / f"run-{sample}.safetensors").touch()
     for name in ("done-1", "half-2"):
         (tmp_path / name / "job.json").write_text("{}")
-    save_file({"other": np.zeros(1)}, tmp_path / "half-2" / "sample-b.safetensors")
-    (tmp_path / "half-2" / "sample-c.safetensors").symlink_to("sample-a.safetensors")
+    save_file({"other": np.zeros(1)}, tmp_path / "half-2" / "replays-b.safetensors")
+    (tmp_path / "half-2" / "replays-c.safetensors").symlink_to("replays-a.safetensors")
     jobs, problems = half_run(tmp_path, {"done-1"})
-    assert jobs == [{"folder": "half-2", "name": "half-2", "samples": 3, "replays": 2}]
+    assert jobs == [{"folder": "half-2", "name": "half-2", "samples": 4, "replays": 2}]
     assert problems == [
-        "half-2/sample-b.safetensors: it holds no replays of a sample.",
-        "half-2/sample-c.safetensors: it is a link: copy the file here instead.",
+        "half-2/replays-b.safetensors: it holds no replays of a sample.",
+        "half-2/replays-c.safetensors: it is a link: copy the file here instead.",
     ]
 
 

@@ -37,12 +37,11 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A calibration: N, its rules, the longest segment, the mode, and per budget how many paths are measured."""
+    """A calibration by replays: N, its rules, the longest segment, and per budget how many paths are measured."""
 
     steps: int
     rules: tuple
     longest: int
-    mode: str
     budgets: tuple[int, ...]
     paths: int
 
@@ -63,11 +62,11 @@ class Simulated:
 def simulate(plan: Plan, samples: int, workers: int, costs: Costs, seed: int = 0) -> Simulated:
     """A calibration of so many samples on so many equal workers."""
     segments = all_segments(plan.steps, plan.longest, plan.rules)
-    edges = replayed_edges(segments, plan.steps, plan.rules, plan.mode).tolist()
+    edges = replayed_edges(segments).tolist()
     cost = (plan.steps - segments[:, 2].astype(int)).tolist()
     shares = SampleShares(plan.steps, {place: edges for place in range(samples)}, cost, range(samples), Speeds())
     draw = random.Random(seed)
-    now, written, work, references = 0.0, 0.0, 0.0, 0
+    now, written, work, full_runs = 0.0, 0.0, 0.0, 0
     waiting = list(range(workers))
     busy: list[tuple[float, int, float, object]] = []
     while not shares.finished:
@@ -77,7 +76,7 @@ def simulate(plan: Plan, samples: int, workers: int, costs: Costs, seed: int = 0
             if run is None:
                 idle.append(worker)
                 continue
-            references += run.kind == "reference"
+            full_runs += run.kind == "full"
             seconds = (run.steps * costs.step + costs.run) * max(draw.gauss(1.0, costs.spread), 0.1)
             heapq.heappush(busy, (now + seconds, worker, seconds, run))
         end, worker, seconds, run = heapq.heappop(busy)
@@ -89,7 +88,7 @@ def simulate(plan: Plan, samples: int, workers: int, costs: Costs, seed: int = 0
         waiting = [*idle, worker]
     seconds, steps = _paths(plan, samples, workers, costs)
     needed = samples * (plan.steps + sum(cost[edge] for edge in edges)) + steps
-    computed = needed + (references - samples) * plan.steps
+    computed = needed + (full_runs - samples) * plan.steps
     return Simulated(now + seconds, work + steps * costs.step, computed / needed - 1)
 
 
