@@ -206,7 +206,7 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
         ground.reset(always=False)
         (job := folder / "job").mkdir(exist_ok=True)
         (job / "job.json").write_text("{}")
-        files = folder / "changing.safetensors", job / "sample-1.safetensors"
+        files = folder / "changing.safetensors", job / "run-1.safetensors", job / "replays-1.safetensors"
         child = os.fork()  # a thread would wait while Rust or numpy reads
         if child == 0:
             rewrite(files, pieces, draw.choice([1, 3, 1000]))

@@ -48,8 +48,8 @@ def calibrate(root: Path, log: Path, mode: str) -> tuple[np.ndarray, dict[int, t
     import tiny_wan
     import torch
     from lemica.calibration import Sample
+    from lemica.calibration.fit_folder import FitFolder
     from lemica.calibration.job import Job, Settings
-    from lemica.calibration.job_folder import JobFolder
     from lemica.calibration.replay import Replays
     from lemica.calibration.sampling import AttachedModel, ksampler_sampling
     from lemica.schedules import ModelIdentity, Rule
@@ -61,14 +61,14 @@ def calibrate(root: Path, log: Path, mode: str) -> tuple[np.ndarray, dict[int, t
             file.write(f"{self.sampling.sample.seed} {args[:4]}\n")
         return original(self, *args, **kwargs)
 
-    kept = JobFolder.save_walk
+    kept = FitFolder.save_walk
 
-    def save_walk(self: JobFolder, key: str, sample: Sample, conds: str, known: object, step: int) -> None:
+    def save_walk(self: FitFolder, key: str, sample: Sample, conds: str, known: object, step: int) -> None:
         with log.open("a") as file:
             file.write(f"{sample.seed} {key} {step}\n")
         kept(self, key, sample, conds, known, step)
 
-    Replays.replay, JobFolder.save_walk = replay, save_walk
+    Replays.replay, FitFolder.save_walk = replay, save_walk
     attached = AttachedModel(tiny_wan.make_wan())
     latent = {"samples": torch.zeros(tiny_wan.LATENT_SHAPE)}
     samplings = [

@@ -48,9 +48,9 @@ def test_node_ids_and_the_order_of_their_inputs_stay_what_saved_workflows_hold(s
         "model", "latent", "positive", "prompts", "negative_prompt", "steps", "cfg", "sampler_name", "scheduler",
         "denoise", *measuring,
     ]
-    assert list(info["LeMiCaCalibrate"]["input"]["optional"]) == ["negative", "clip", "vae", "ray", "workers", "safe"]
-    assert list(info["LeMiCaCalibrateCustom"]["input"]["optional"]) == ["vae", "ray", "workers", "safe"]
-    added = [info["LeMiCaCalibrate"]["input"]["optional"][name][1] for name in ("ray", "workers", "safe")]
+    assert list(info["LeMiCaCalibrate"]["input"]["optional"]) == ["negative", "clip", "vae", "safe", "ray", "workers"]
+    assert list(info["LeMiCaCalibrateCustom"]["input"]["optional"]) == ["vae", "safe", "ray", "workers"]
+    added = [info["LeMiCaCalibrate"]["input"]["optional"][name][1] for name in ("safe", "ray", "workers")]
     assert all(one["advanced"] for one in added)
     assert info["LeMiCaCalibrate"]["input"]["required"]["mode"][1]["display_name"] == "effort"
     assert list(info["LeMiCaCalibrateCustom"]["input"]["required"]) == [

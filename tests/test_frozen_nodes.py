@@ -114,18 +114,19 @@ def test_what_the_first_version_called_calibrated_and_was_only_predicted_reads_a
     assert Schedule.from_json(data).origin == read
 
 
-@pytest.mark.parametrize("file", ["job.json", "sample"])
+@pytest.mark.parametrize("file", ["job.json", "run-", "replays-"])
 def test_a_job_of_a_newer_version_is_left_alone(tmp_path, file):
     from lemica.calibration import Sample
-    from lemica.calibration.job_folder import JobError, JobFolder, Measured
+    from lemica.calibration.job_folder import FullRun, JobError, JobFolder, Measured
 
     folder = JobFolder(tmp_path / "job", {"family": "x"}, 2)
     folder.open()
-    final = np.ones(1, dtype=np.float32)
-    folder.save(Measured(Sample("a cat", 1), "0123", final, np.zeros((1, 2, 1), dtype=np.float32), np.ones(2)))
+    full = FullRun(Sample("a cat", 1), "0123", np.ones(1, dtype=np.float32), np.zeros((1, 2, 1), dtype=np.float32))
+    folder.save(full)
+    folder.save_replayed(Measured(full, np.ones(2)))
     folder.close()
     (path,) = (tmp_path / "job").glob(f"{file}*")
-    before, after = (b'"schema": 2', b'"schema": 3') if file == "job.json" else (b'\\"schema\\": 2', b'\\"schema\\": 3')
+    before, after = (b'"schema": 1', b'"schema": 3') if file == "job.json" else (b'\\"schema\\": 1', b'\\"schema\\": 3')
     assert before in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(before, after))
     content = path.read_bytes()

@@ -118,7 +118,7 @@ def half_run(user) -> Path:
 
     job = JobFolder(user / "calibrations" / folder_name("half run"), {"sigmas": [1.0, 0.0]}, 3, "half run")
     job.open(), job.close()
-    (job.path / "sample-1.safetensors").write_bytes(b"measured")
+    (job.path / "run-1.safetensors").write_bytes(b"measured")
     return job.path
 
 
@@ -149,14 +149,14 @@ def test_what_is_being_measured_finished_or_a_link_is_not_deleted_as_unfinished(
     finished.rename(outside)
     (user / "calibrations" / "link-12345678").symlink_to(outside, target_is_directory=True)
     assert post(server, "delete", {"kind": "job", "name": "link-12345678"}).status == 404
-    assert (outside / "sample-1.safetensors").exists() and (outside / "job.json").exists()
+    assert (outside / "run-1.safetensors").exists() and (outside / "job.json").exists()
 
 
 def test_a_link_in_what_is_unfinished_is_deleted_and_not_what_it_leads_to(server, user, half_run, tmp_path):
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "kept.txt").write_text("kept")
     (half_run / "link").symlink_to(tmp_path / "outside", target_is_directory=True)
-    (half_run / "sample-2.safetensors").symlink_to(tmp_path / "outside" / "kept.txt")
+    (half_run / "run-2.safetensors").symlink_to(tmp_path / "outside" / "kept.txt")
     assert post(server, "delete", {"kind": "job", "name": half_run.name}).json == {}
     assert not half_run.exists() and (tmp_path / "outside" / "kept.txt").read_text() == "kept"
 

@@ -35,7 +35,8 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
     job = user / "calibrations" / "half-12345678"
     job.mkdir()
     (job / "job.json").write_text("{}")
-    (job / "sample-1.safetensors").write_bytes(b"broken")
+    (job / "run-1.safetensors").write_bytes(b"full run")
+    (job / "replays-1.safetensors").write_bytes(b"broken")
     (user / "schedules" / "broken.json").write_text("{")
     (user / "calibrations" / "broken.safetensors").write_text("{")
     shown = get(server, "library").json
@@ -53,7 +54,7 @@ def test_the_library_lists_everything_and_says_what_is_left_out(server, user):
     }]
     assert shown["jobs"] == [{"folder": "half-12345678", "name": "half", "samples": 1, "replays": 0}]
     assert [line.partition(":")[0] for line in shown["problems"]] == [
-        "broken.json", "broken.safetensors", "half-12345678/sample-1.safetensors",
+        "broken.json", "broken.safetensors", "half-12345678/replays-1.safetensors",
     ]
 
 
@@ -75,12 +76,13 @@ def test_no_file_takes_the_nodes_or_the_routes_away(server, user):
     job = user / "calibrations" / "half-12345678"
     job.mkdir()
     (job / "job.json").write_text("{}")
-    (job / "sample-1.safetensors").write_bytes(tensors_file({"lemica_sample": "{}"}, replayed=OVERFLOWING["errors"]))
+    (job / "run-1.safetensors").write_bytes(tensors_file({"lemica_sample": "{}"}, final=OVERFLOWING["errors"]))
+    (job / "replays-1.safetensors").write_bytes(tensors_file({"lemica_sample": "{}"}, replayed=OVERFLOWING["errors"]))
     (user / "calibrations" / "folder.safetensors").mkdir()
     (user / "schedules" / "folder.json").mkdir()
     told = get(server, "library").json["problems"]
     assert [line.partition(":")[0] for line in told] == [
-        "folder.json", "folder.safetensors", "huge.safetensors", "half-12345678/sample-1.safetensors",
+        "folder.json", "folder.safetensors", "huge.safetensors", "half-12345678/replays-1.safetensors",
     ]
     assert NODES <= server.object_info().keys()
     assert plan(server).status == 200 and solve(server).status == 200
