@@ -7,7 +7,7 @@ import numpy as np
 from ..schedules import OUTPUT_FITTED
 from .graph import ErrorGraph
 from .outcome import Route, uniform
-from .problem import InfeasibleError
+from .problem import SolverError
 from .solver import solve
 
 EARLY = 0.2
@@ -37,14 +37,14 @@ class FittedPaths:
 
     def candidates(self, budget: int) -> list[Route]:
         """Minimax of the mean, of the geometric mean and of the worst sample; where segments are too short for any path
-        of this budget, uniform spacing alone."""
+        of this budget, or too many to be solved, uniform spacing alone."""
         rules, steps = (OUTPUT_FITTED,) * budget, self._graph.steps
         try:
             found = [
                 Route(solve(self._graph.edges(values), steps, budget).computed, rules, f"{name}, fitted")
                 for values, name in self._ways
             ]
-        except InfeasibleError:
+        except SolverError:
             return [Route(uniform(steps, budget), rules, "uniform, fitted")]
         return list({route.key: route for route in reversed(found)}.values())[::-1]
 

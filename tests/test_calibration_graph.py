@@ -192,6 +192,7 @@ def test_merge_accepts_a_grid_that_differs_by_rounding():
     [
         ({"family": "wan"}, "differ in family, demo and wan"),
         ({"model": replace(MODEL, file="other.safetensors")}, "differ in model"),
+        ({"mode": "normal"}, "differ in mode, exact and normal"),
         ({"mode": "quick"}, "differ in mode, exact and quick"),
         ({"metric": "l2"}, "differ in metric"),
         ({"setup": {"sampler": "euler", "cfg": 5.0}}, "differ in setup"),

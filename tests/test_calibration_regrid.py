@@ -47,7 +47,7 @@ def graph_on(sigmas, longest=LONGEST, rules=RULES, samples=SAMPLES):
         for edge, j in ends:
             errors[sample, edge] = np.abs(off[j - i - 2]).mean() * (1 + sigmas[j])
     names = tuple(Sample(f"prompt {sample}", sample) for sample in range(samples))
-    return ErrorGraph("demo", MODEL, tuple(sigmas), "standard", "l1", rules, names, segments, errors, {"cfg": 4.0})
+    return ErrorGraph("demo", MODEL, tuple(sigmas), "normal", "l1", rules, names, segments, errors, {"cfg": 4.0})
 
 
 @pytest.fixture(scope="module")
