@@ -51,7 +51,9 @@ def arguments(folder: Path) -> list[str]:
     ]
 
 
-def prompt(names: tuple[str, ...], folder: Path, faults: tuple[str, ...] = (), steps: int = STEPS) -> dict[str, dict]:
+def prompt(
+    names: tuple[str, ...], folder: Path, faults: tuple[str, ...] = (), steps: int = STEPS, mode: str = "exact"
+) -> dict[str, dict]:
     """The calibrate node behind the demo model, for one prompt a sample; each fault befalls one worker."""
     nodes = {
         str(place): {"class_type": "LeMiCaDemoModel", "inputs": {"prompt": name}} for place, name in enumerate(names)
@@ -67,16 +69,18 @@ def prompt(names: tuple[str, ...], folder: Path, faults: tuple[str, ...] = (), s
         "inputs": {
             "model": model, "latent": ["0", 3], "negative": ["0", 2], **inputs, "prompts": "", "negative_prompt": "",
             "steps": steps, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0, "seed": SEEDS[0],
-            "seeds": 1, "mode": "exact", "longest": 4, "rules": "output", "name": "", "metric": "l1", "tries": 4,
+            "seeds": 1, "mode": mode, "longest": 4, "rules": "output", "name": "", "metric": "l1", "tries": 4,
         },
     }
     return nodes
 
 
 def same(one, other) -> bool:
-    """Whether two results are alike, bit for bit."""
-    errors = [{budget: outcome.errors for budget, outcome in result.outcomes.items()} for result in (one, other)]
-    return np.array_equal(one.graph.errors, other.graph.errors) and errors[0] == errors[1]
+    """Whether two results are alike, bit for bit: errors, routes with their weights, and schedules."""
+    return (
+        np.array_equal(one.graph.errors, other.graph.errors) and one.outcomes == other.outcomes
+        and one.schedules("x") == other.schedules("x")
+    )
 
 
 class Nothing:
@@ -99,9 +103,12 @@ class DemoCalibration:
         samples: how many prompts.
         steps: N.
         budgets: those that whole paths are measured for.
+        mode: of the calibrations.
     """
 
-    def __init__(self, folder: Path, samples: int = 2, steps: int = STEPS, budgets: tuple[int, ...] = (4, 3)) -> None:
+    def __init__(
+        self, folder: Path, samples: int = 2, steps: int = STEPS, budgets: tuple[int, ...] = (4, 3), mode: str = "exact"
+    ) -> None:
         import torch
         from lemica.calibration import Sample
         from lemica.calibration.sampling import AttachedModel, ksampler_sampling
@@ -123,7 +130,7 @@ class DemoCalibration:
                 for place, (name, one) in enumerate(zip(self.names, loaded))
             ]
         self.settings = Settings(
-            family="test", model=ModelIdentity("WAN21", "WanModel"), mode="exact", metric="l1", rules=RULES["output"],
+            family="test", model=ModelIdentity("WAN21", "WanModel"), mode=mode, metric="l1", rules=RULES["output"],
             longest=4, budgets=budgets, tries=4,
         )
 
@@ -132,10 +139,10 @@ class DemoCalibration:
         from lemica.calibration.cluster.crew import Order
         from lemica.nodes.cluster.upstream import facts_of
 
-        nodes = prompt(self.names, self.folder, faults, self.steps)
+        nodes = prompt(self.names, self.folder, faults, self.steps, self.settings.mode)
         calibration = {
             "prompt": nodes, "node": "calibrate", "class_type": "LeMiCaCalibrate", "facts": facts_of(nodes),
-            "rules": [str(rule) for rule in self.settings.rules], "metric": "l1", "longest": 4,
+            "rules": [] if self.settings.fits else [str(rule) for rule in self.settings.rules], "metric": "l1", "longest": 4,
             "seeds": [sampling.sample.seed for sampling in self.samplings], "sigmas": list(self.samplings[0].sigmas),
             "preview": "latent2rgb", **changed,
         }
@@ -180,5 +187,5 @@ class DemoCalibration:
         from lemica.calibration.job_folder import folder_name
         from safetensors.numpy import load_file
 
-        files = (self.folder / "jobs" / folder_name(name)).glob("sample-*.safetensors")
+        files = (self.folder / "jobs" / folder_name(name)).glob("replays-*.safetensors")
         return sum(int(np.isfinite(load_file(file)["replayed"]).sum()) for file in files)

@@ -283,11 +283,10 @@ def test_a_worker_whose_full_run_is_another_picture_is_not_used(demo, cluster):
 
     with pytest.raises(Stop):
         demo.run("other", on_progress=stop_at(10))
-    (file, *_) = (demo.folder / "jobs" / folder_name("other")).glob("sample-*.safetensors")
+    (file, *_) = (demo.folder / "jobs" / folder_name("other")).glob("run-*.safetensors")
     with safe_open(file, framework="numpy") as content:
         about = json.loads(content.metadata()["lemica_sample"])
         tensors = {key: content.get_tensor(key) for key in content.keys()}
-    about["sketch"] = [2 * value for value in about["sketch"]]
-    save_file(tensors, file, {"lemica_sample": json.dumps(about)})
+    save_file(tensors | {"final": 2 * tensors["final"]}, file, {"lemica_sample": json.dumps(about)})
     with pytest.raises(JobError, match="No worker is left.*another picture"):
         demo.run("other", demo.crew(1, cluster))
