@@ -21,7 +21,7 @@ from .tensor_file import read_tensors
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The weights of a path's segments, and the errors of the samples with them, by their ids."""
+    """The weights of a path's segments, and the errors of the samples with them, by their ids, in the order of the samples."""
 
     weights: tuple[tuple[float, ...], ...]
     errors: Mapping[str, float]
@@ -54,7 +54,7 @@ class FitFolder(JobFolder):
         """Keep the weights of a path, and what they came to; what its walks computed goes."""
         self._fits[key] = found
         content = {known: {"weights": one.weights, "errors": one.errors} for known, one in self._fits.items()}
-        self._write(self.path / "fits.json", json.dumps(content, sort_keys=True).encode())
+        self._write(self.path / "fits.json", json.dumps(content).encode())
         for file in self.path.glob("walk-*.safetensors"):
             file.unlink(missing_ok=True)
 

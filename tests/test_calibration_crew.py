@@ -8,7 +8,7 @@ from random import Random
 from types import ModuleType
 
 import pytest
-from lemica.calibration.cluster.shares import PathShares, Run, SampleShares, Speeds
+from lemica.calibration.cluster.shares import PathShares, Run, SampleShares, Speeds, WalkShares
 
 STEPS = 6
 DEADLINE = 20.0
@@ -135,6 +135,39 @@ def test_every_edge_is_replayed_once_whatever_comes_in_one_batch(a_crew, seed):
     crew.run(shares, lambda: shares.finished, lambda worker, run, answer: made.update([(run.kind, run.place, run.item)]))
     replays = {key: count for key, count in made.items() if key[0] == "replay"}
     assert replays == {("replay", place, edge): 1 for place, todo in edges.items() for edge in todo}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_question_is_answered_by_every_sample_whatever_comes_in_one_batch(a_crew, seed):
+    """A sample changes its worker only when that one is gone."""
+    draw = Random(seed)
+
+    def script(there: Workers) -> list[tuple]:
+        told: list[tuple] = []
+        if draw.random() < 0.02:
+            return [("gone",)]
+        for worker in draw.sample(sorted(there.calls), len(there.calls)):
+            for _ in range(draw.randrange(len(there.calls[worker]) + 1)):
+                if worker not in there.dead:
+                    told.append(there.answer(worker))
+            if there.calls[worker] and draw.random() < 0.08:
+                told += there.lose(worker)
+        return told
+
+    crew = a_crew(script, workers=draw.randrange(1, 4))
+    shares, places, owner = WalkShares(lambda worker: worker in crew.workers), draw.randrange(1, 5), {}
+    for question in range(6):
+        found: Counter = Counter()
+
+        def answered(worker: int, run: Run, answer, question=question, found=found) -> None:
+            assert run.item == question
+            assert owner.get(run.place, worker) == worker or owner[run.place] not in crew.workers
+            owner[run.place] = worker
+            found.update([run.place])
+
+        shares.want([Run("products", place, question, 1) for place in range(places)])
+        crew.run(shares, lambda found=found: len(found) == places, answered)
+        assert found == Counter(range(places))
 
 
 def test_a_run_that_ends_after_its_samples_is_told_to_those_who_asked_for_it(a_crew):

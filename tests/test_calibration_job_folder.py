@@ -175,11 +175,13 @@ def test_a_fit_is_read_again_and_its_walks_go(tmp_path):
     assert all(torch.equal(*pair) for batch, outputs in known.batches.items()
                for pair in zip(outputs, found.batches[batch], strict=True))
     assert again.walk("other", sample, "c0").steps == again.walk(key, sample, "c1").steps == set()
-    job.save_fit(key, Fit(((1.0, -0.5), ()), {"id": 0.25}))
+    job.save_fit(key, Fit(((1.0, -0.5), ()), {"b": 0.25, "a": 0.5, "c": 0.125}))
     job.close()
     assert list((tmp_path / "mine").glob("walk-*")) == []
     again.open()
-    assert again.fit(key) == Fit(((1.0, -0.5), ()), {"id": 0.25}) and again.fit("other") is None
+    assert again.fit(key) == Fit(((1.0, -0.5), ()), {"b": 0.25, "a": 0.5, "c": 0.125}) and again.fit("other") is None
+    assert list(again.fit(key).errors) == ["b", "a", "c"], "in the order of the samples"
+    assert again.fit_errors() == {key: again.fit(key).errors}
     again.close()
 
 

@@ -12,10 +12,12 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from lemica.calibration.job_folder import folder_name
 from ray_calibration import all_loaded, same
 from safetensors.numpy import save_file
 
@@ -128,6 +130,87 @@ def test_workers_go_on_with_what_one_process_began_and_it_ends_what_they_left(de
     resumed = demo.run("back")
     assert same(demo.alone, resumed) and resumed.computed < demo.alone.computed
     assert same(demo.alone, demo.run("back"))
+
+
+@pytest.fixture(scope="module")
+def fits(comfy, tmp_path_factory):
+    """Gives three samples whose paths are fitted in this mode, and what they come to in this process."""
+    from ray_calibration import DemoCalibration
+
+    @cache
+    def make(mode: str) -> DemoCalibration:
+        demo = DemoCalibration(tmp_path_factory.mktemp("fits"), samples=3, budgets=(5, 3), mode=mode)
+        demo.alone = demo.run("alone")
+        return demo
+
+    return make
+
+
+def makers(crew) -> dict[int, list[int]]:
+    """Who was asked about the walks of every sample, in order, without repetitions."""
+    found: dict[int, list[int]] = {}
+    for worker, kind, place, _ in crew.asked:
+        if kind in ("products", "finish") and worker not in found.setdefault(place, []):
+            found[place].append(worker)
+    return found
+
+
+@pytest.mark.parametrize("mode", ["short", "normal"])
+def test_fits_of_workers_are_those_of_one_process_to_the_last_bit_at_the_same_cost(fits, cluster, mode):
+    fitted, told = fits(mode), []
+    crew = fitted.crew(2, cluster)
+    all_loaded(crew)
+    result = fitted.run("shared", crew, told.append)
+    assert same(fitted.alone, result) and any(map(any, result.outcomes[3].route.weights))
+    assert result.computed == fitted.alone.computed == crew.account.computed, "nothing is computed twice"
+    assert {kind for _, kind, *_ in crew.asked} == {"full", "products", "finish"}
+    assert not [run for run, count in Counter(run[1:] for run in crew.asked).items() if count > 1]
+    full = {place: worker for worker, kind, place, _ in crew.asked if kind == "full"}
+    assert makers(crew) == {place: [worker] for place, worker in full.items()} and len(set(full.values())) == 2
+    done = [progress.done for progress in told]
+    assert done == sorted(done) and told[-1].seconds_left < told[len(told) // 2].seconds_left
+    assert same(fitted.alone, fitted.run("shared")), "one process reads what they have written"
+
+
+def test_a_worker_that_is_killed_half_way_through_a_fit_costs_its_own_walks_alone(fits, cluster):
+    from lemica.calibration.fit_folder import FitFolder
+
+    fitted, killed = fits("normal"), []
+    crew = fitted.crew(2, cluster)
+    all_loaded(crew)
+
+    def kill_one() -> None:
+        asked = [run for run in crew.asked if run[1] == "products"]
+        busy = [worker for worker in crew.workers.values() if worker.run is not None and worker.run.kind == "products"]
+        if len(asked) > 4 and busy and not killed:
+            killed.append(busy[0].number)
+            os.kill(busy[0].pid, signal.SIGKILL)
+
+    crew.check = kill_one
+    assert same(fitted.alone, fitted.run("killed", crew))
+    assert killed and crew.account.lost == 1
+    own = {place: found for place, found in makers(crew).items() if killed[0] in found}
+    assert own and all(len(found) == 2 and found[0] == killed[0] for found in own.values())
+    assert all(len(found) == 1 for place, found in makers(crew).items() if place not in own)
+    extra = crew.account.computed - fitted.alone.computed
+    assert 0 < extra <= len(own) * (fitted.steps + 5), "their full runs, and a path as far as it was"
+    folder = FitFolder(fitted.folder / "jobs" / folder_name("killed"), {}, 0)
+    assert all(len(errors) == 3 for errors in folder.fit_errors().values()) and folder.fit_errors()
+
+
+@pytest.mark.parametrize("stop", [2, 11])
+def test_fits_go_on_in_workers_and_in_one_process_where_the_other_stopped(fits, cluster, stop):
+    fitted, name = fits("short"), f"shared {stop}"
+    with pytest.raises(Stop):
+        fitted.run(name, on_progress=stop_at(stop))
+    assert same(fitted.alone, fitted.run(name, fitted.crew(2, cluster)))
+    name = f"back {stop}"
+    with pytest.raises(Stop):
+        fitted.run(name, fitted.crew(2, cluster), stop_at(stop + 3))  # what it tells before its workers have loaded the model
+    back = fitted.run(name)
+    assert same(fitted.alone, back) and back.computed < fitted.alone.computed
+    for left in (f"shared {stop}", name):
+        assert not list((fitted.folder / "jobs" / folder_name(left)).glob("walk-*"))
 
 
 def test_workers_that_cannot_load_or_run_out_of_memory_are_named_and_another_does_their_work(demo, cluster, caplog):
@@ -278,7 +361,7 @@ def test_a_ray_without_tokens_is_not_used(demo, tmp_path, monkeypatch):
 
 
 def test_a_worker_whose_full_run_is_another_picture_is_not_used(demo, cluster):
-    from lemica.calibration.job_folder import JobError, folder_name
+    from lemica.calibration.job_folder import JobError
     from safetensors import safe_open
 
     with pytest.raises(Stop):
