@@ -150,7 +150,9 @@ class JobFolder:
         self._save(RUN, full, {"final": full.final, "derivatives": full.derivatives})
 
     def save_replayed(self, measured: Measured) -> None:
-        """Write what was replayed of a sample, likewise."""
+        """Write what was replayed of a sample, likewise; its full run as well where somebody removed that."""
+        if not self._file(RUN, measured.full.sample, measured.full.conds).exists():
+            self.save(measured.full)
         self._save(REPLAYS, measured.full, {"replayed": measured.replayed})
 
     def _save(self, kind: str, full: FullRun, tensors: Mapping[str, np.ndarray]) -> None:

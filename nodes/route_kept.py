@@ -30,7 +30,7 @@ def show_kept(body: Body) -> dict[str, object]:
             raise RequestError(f"{what} is {value}: give a whole number from {least} to {most}.")
     mode = body.one_of("mode", (*MODES, *FORMER_MODES), MODES[0])
     mode = FORMER_MODES.get(mode, mode)
-    effort = {"mode": mode, "tries": tries} if mode == "exact" else {"mode": mode, "safe": body.get("safe", True) is not False}
+    effort = {"mode": mode, "tries": tries} if mode == "exact" else {"mode": mode, "safe": body.flag("safe", True)}
     rules = RULES[body.one_of("rules", tuple(RULES), "output")]
     settings: dict[str, object] = {"metric": body.one_of("metric", METRICS, "l1"), "rules": [str(rule) for rule in rules]}
     settings |= {key: body.count(key) for key in ("steps", "longest") if key in body and body.count(key)}

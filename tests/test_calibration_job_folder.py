@@ -59,8 +59,13 @@ def test_a_full_run_without_replays_has_none_of_them_yet(tmp_path):
     job.open()
     job.save(measured().full)
     assert np.array_equal(job.load(Sample("a cat", 1), "c0").replayed, np.full(EDGES, np.nan), equal_nan=True)
-    job.save_replayed(measured(2))
+    save(job, measured(2))
+    (file,) = set((tmp_path / "mine").glob("run-*")) - {job._file("run-", Sample("a cat", 1), "c0")}
+    file.unlink()
     assert job.load(Sample("a cat", 2), "c0") is None and len(job.load_all()) == 1, "replays alone are no sample"
+    job.save_replayed(measured(2))
+    again = job.load(Sample("a cat", 2), "c0")
+    assert np.array_equal(again.replayed, measured().replayed, equal_nan=True), "a full run that was removed is there again"
     job.close()
 
 

@@ -252,7 +252,7 @@ def test_what_nodes_save_waits_for_a_change_of_another_process(server, clean):
             running = threading.Thread(target=lambda prompt=prompt: results.append(watch(server, prompt)))
             running.start()
             if "calibrate" in prompt:  # measured, and about to be saved
-                wait_for(lambda: any(path.endswith("paths.json") for path in files(root)))
+                wait_for(lambda: any(path.endswith("finished.json") for path in files(root)))
             running.join(BLOCKED)
             assert running.is_alive()
             assert (files(root / "schedules"), Calibrations(root / "calibrations").names()) == before

@@ -160,7 +160,7 @@ def tiny_wan(comfy: ModuleType) -> ModuleType:
     return tiny_wan
 
 
-def make_job(tiny_wan, root: Path, on_progress=lambda progress: None):
+def make_job(tiny_wan, root: Path, on_progress=lambda progress: None, mode: str = "exact"):
     import torch
     from lemica.calibration import Sample
     from lemica.calibration.job import Job, Settings
@@ -172,31 +172,50 @@ def make_job(tiny_wan, root: Path, on_progress=lambda progress: None):
         {"samples": torch.zeros(tiny_wan.LATENT_SHAPE)}, Sample("noise", 4), 5, 3.0, "euler", "simple",
     )
     settings = Settings(
-        family="test", model=ModelIdentity("WAN21", "WanModel"), mode="exact", metric="l1", rules=(Rule("output", "hold"),),
-        longest=3, budgets=(3,), tries=2,
+        family="test", model=ModelIdentity("WAN21", "WanModel"), mode=mode, metric="l1", rules=(Rule("output", "hold"),),
+        longest=3, budgets=(3,) if mode == "exact" else (4, 3), tries=2,
     )
     return Job(root, "faulty", [sampling], settings, on_progress=on_progress)
 
 
-@pytest.mark.parametrize("what", ["sample", "paths", "folder"])
-def test_files_that_are_removed_while_a_job_runs_are_written_again(tiny_wan, tmp_path, what):
-    whole = make_job(tiny_wan, tmp_path / "whole").run()
+@pytest.mark.parametrize("mode, what", [
+    ("exact", "run-"), ("exact", "replays-"), ("exact", "paths"), ("exact", "folder"), ("short", "run-"), ("short", "walk-"),
+    ("short", "fits"), ("short", "folder"),
+])
+def test_files_that_are_removed_while_a_job_runs_are_written_again(tiny_wan, tmp_path, mode, what):
+    whole = make_job(tiny_wan, tmp_path / "whole", mode=mode).run()
     told, removed = [], []
 
     def remove(progress) -> None:
         told.append(progress)
         folder = job.folder.path
         files = [folder] if what == "folder" else list(folder.glob(f"{what}*"))
-        if len(told) % 3 == 0 and files and files[0].exists():
+        if (len(told) % 3 == 0 or what == "fits") and files and files[0].exists():
             shutil.rmtree(folder) if what == "folder" else files[0].unlink()
             removed.append(files[0])
 
-    job = make_job(tiny_wan, tmp_path / "removed", remove)
+    job = make_job(tiny_wan, tmp_path / "removed", remove, mode)
     result = job.run()
     assert removed and np.array_equal(result.graph.errors, whole.graph.errors)
-    assert {k: v.errors for k, v in result.outcomes.items()} == {k: v.errors for k, v in whole.outcomes.items()}
-    again = make_job(tiny_wan, tmp_path / "removed")
-    assert np.array_equal(again.run().graph.errors, whole.graph.errors)
+    assert result.outcomes == whole.outcomes
+    again = make_job(tiny_wan, tmp_path / "removed", mode=mode).run()
+    assert np.array_equal(again.graph.errors, whole.graph.errors) and again.outcomes == whole.outcomes
+
+
+def test_a_folder_that_is_removed_while_a_job_replays_holds_everything_at_its_end(tiny_wan, tmp_path):
+    told = []
+
+    def remove(progress) -> None:
+        told.append(progress)
+        if len(told) == 6:
+            assert list(job.folder.path.glob("replays-*"))
+            shutil.rmtree(job.folder.path)
+
+    job = make_job(tiny_wan, tmp_path, remove)
+    result = job.run()
+    again = make_job(tiny_wan, tmp_path).run()
+    assert again.computed == 0 and again.outcomes == result.outcomes
+    assert np.array_equal(again.graph.errors, result.graph.errors)
 
 
 def test_a_disk_that_is_full_stops_a_job_which_then_goes_on(tiny_wan, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 CASES = 120
 PARSERS = [
-    "schedule file", "graph file", "job folder", "fit folder", "node texts", "files that change", "request headers",
+    "schedule file", "graph file", "job folder", "node texts", "files that change", "request headers",
     "GET library", "GET jobs", "GET calibration", "GET export", "POST plan", "POST cost", "POST kept", "POST solve",
     "POST save", "POST undo", "POST rename", "POST delete", "POST merge", "POST import",
 ]

@@ -326,6 +326,73 @@ def test_the_cost_of_a_calibration_is_what_the_job_would_count(server, user):
     assert residual > costs["exact"]
 
 
+KEPT = {
+    "name": "begun", "tries": 1, "seed": 5, "seeds": 1, "connected": 0, "prompts": ["a cat"], "steps": 6, "longest": 3,
+    "mode": "short", "rules": "output", "metric": "l1", "setup": {"sampler": "euler"},
+}
+
+
+@pytest.fixture
+def begun(user):
+    """The folder of a calibration of one sample: its full run, a fit, two replays; it ended in mode short."""
+    import numpy as np
+    from lemica.calibration import Sample, all_segments
+    from lemica.calibration.estimate import replayed_edges
+    from lemica.calibration.fit_folder import Fit, FitFolder
+    from lemica.calibration.job_folder import FullRun, Measured, folder_name, sample_id
+    from lemica.schedules import FIXED
+
+    rules = [rule for rule in FIXED if rule.target == "output"]
+    segments = all_segments(6, 3, rules)
+    identity = {
+        "sigmas": list(make_graph().sigmas), "longest": 3, "metric": "l1", "rules": list(map(str, rules)),
+        "setup": {"sampler": "euler"},
+    }
+    folder = FitFolder(user / "calibrations" / folder_name("begun"), identity, len(segments), "begun")
+    folder.open()
+    full = FullRun(Sample("a cat", 5), "c0", np.ones(2, dtype=np.float32), np.ones((1, 6, 2), dtype=np.float32))
+    replayed = np.full(len(segments), np.nan)
+    for end in (2, 5):
+        edge = next(edge for edge in replayed_edges(segments) if segments[edge, 2] == end)
+        replayed[edge] = 0.5
+    folder.save(full)
+    folder.save_replayed(Measured(full, replayed))
+    folder.save_fit(folder.fit_key((0, 2, 4), [full]), Fit(((1.0,),) * 3, {sample_id(full.sample, full.conds): 0.5}))
+    folder.finish({"mode": "short", "safe": True, "samples": [[5, "a cat"]]})
+    folder.close()
+    return folder.path
+
+
+def test_what_is_kept_of_a_calibration_is_told_before_it_is_queued(server, begun):
+    def kept(**changed) -> dict:
+        answer = post(server, "kept", {**KEPT, **changed})
+        assert answer.status == 200, answer.error
+        return answer.json
+
+    done = {"name": "begun", "steps": 6 + 3, "finished": True, "different": []}
+    assert kept() == kept(safe=True) == kept(mode="quick") == kept(connected=1, prompts=[]) == kept(tries=24) == done
+    unfinished = {**done, "finished": False}
+    assert kept(safe=False) == kept(mode="normal") == kept(mode="standard") == kept(seeds=2) == unfinished
+    assert kept(mode="exact") == kept(mode="exact", tries=0) == {**unfinished, "steps": (6 - 2) + (6 - 5)}
+    assert kept(prompts=["a dog"]) == kept(seed=6) == {**unfinished, "steps": 0}
+    assert kept(name="not begun") == {"name": "not begun", "steps": 0, "finished": False, "different": []}
+    other = kept(metric="l2", setup={"sampler": "dpmpp_2m"}, steps=8)
+    assert other == {"name": "begun", "steps": 0, "finished": False, "different": ["metric", "steps", "sampler"]}
+
+
+@pytest.mark.parametrize(
+    "changed, told",
+    [
+        ({"mode": "slow"}, "short, normal, exact"), ({"safe": "yes"}, "true or false"), ({"seeds": 0}, "1 to"),
+        ({"tries": -1}, "0 to"), ({"prompts": []}, "number of prompts"), ({"prompts": "a cat"}, "list of texts"),
+        ({"setup": [1]}, "an object"), ({"name": 3}, "name"), ({"metric": "fid"}, "l1"), ({"rules": "x"}, "and residual"),
+    ],
+)
+def test_a_question_about_nothing_sensible_is_refused(server, user, changed, told):
+    answer = post(server, "kept", {**KEPT, **changed})
+    assert answer.status == 400 and told in answer.error
+
+
 @pytest.mark.parametrize(
     "changed, told",
     [
