@@ -1,6 +1,6 @@
 """Calibrations from full runs on held-out samples: `tests/run --script tests/benchmarks/full_runs.py`.
 
-For every model, sampler and budget the schedules of mode short beside what results/side_by_side.json holds of the other
+For every model, sampler and budget the schedules of the efforts short and normal beside what results/side_by_side.json holds of the other
 contestants on the same samples. Decoded frames against the full run: mean, 5 % quantile and worst of the held-out samples.
 What was measured lies under --work: started again, it goes on.
 """
@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import sys
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 
@@ -84,17 +85,20 @@ def rows_of(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict
     held_out = HeldOutFrames(model, sampler, arguments.steps, arguments.held_out, memory)
     longest = min(arguments.steps, -(-2 * arguments.steps // min(arguments.budgets)))
     rows = []
-    result = measure(model, arguments.steps, arguments.references, "short", arguments.budgets, longest, 0, arguments.work,
-                     sampler=sampler)
-    full_runs = arguments.references * (arguments.steps + sum(arguments.budgets)) / arguments.steps
-    for schedule in result.schedules(name):
-        values = np.array(held_out.measure(schedule))
-        row = {
-            "model": name, "sampler": sampler, "budget": schedule.budget, "way": f"this pack: short, {full_runs:.1f} full runs",
-            "computed": list(schedule.computed), "psnr": values[:, 0].tolist(), "latent": values[:, 1].tolist(),
-        }
-        logger.info("%s %s %d: %s", name, sampler, schedule.budget, figures(row["psnr"]))
-        rows.append(row)
+    for effort, safe in product(arguments.efforts, (True, False)[: 1 + arguments.mean]):
+        result = measure(
+            model, arguments.steps, arguments.references, effort, arguments.budgets, longest, 0, arguments.work,
+            sampler=sampler, safe=safe,
+        )
+        for schedule in result.schedules(name):
+            values = np.array(held_out.measure(schedule))
+            row = {
+                "model": name, "sampler": sampler, "budget": schedule.budget,
+                "way": f"this pack: {effort}, {'safe' if safe else 'mean'}",
+                "computed": list(schedule.computed), "psnr": values[:, 0].tolist(), "latent": values[:, 1].tolist(),
+            }
+            logger.info("%s %s %s %d: %s", name, sampler, row["way"], schedule.budget, figures(row["psnr"]))
+            rows.append(row)
     others = RESULTS / ("side_by_side_sde.json" if sampler.endswith("sde") else "side_by_side.json")
     for row in json.loads(others.read_text(encoding="utf-8")):
         mine = (row["model"], row["sampler"]) == (name, sampler) and row["budget"] in arguments.budgets
@@ -135,9 +139,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["video", "digits"], choices=("video", "digits"))
     parser.add_argument("--samplers", nargs="+", default=["euler"])
-    parser.add_argument("--budgets", type=int, nargs="+", default=[25, 17, 10, 7])
+    parser.add_argument("--budgets", type=int, nargs="+", default=[25, 17, 10, 7, 5])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--references", type=int, default=5)
+    parser.add_argument("--efforts", nargs="+", default=["short", "normal"], choices=("short", "normal"))
+    parser.add_argument("--mean", action="store_true", help="calibrations with safe turned off besides")
     parser.add_argument("--held-out", type=int, default=16)
     parser.add_argument("--work", type=Path, default=Path("output-lemica/full_runs"))
     parser.add_argument("--name", default="full_runs")

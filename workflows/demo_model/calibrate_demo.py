@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[20, 30, 50])
     parser.add_argument("--samples", type=int, default=6)
     parser.add_argument("--judges", type=int, default=6, help="further samples on which only whole paths are measured")
-    parser.add_argument("--mode", default="exact", choices=("short", "quick", "standard", "exact"))
+    parser.add_argument("--mode", default="exact", choices=("short", "normal", "exact"))
     parser.add_argument("--budgets", type=int, nargs="*", help="default: those of the presets")
     parser.add_argument("--longest", type=int, default=0, help="default: twice the mean segment of the smallest budget")
     parser.add_argument("--tries", type=int, default=40, help="changed paths to measure per budget")
@@ -72,11 +72,10 @@ def preset_budgets(steps: int) -> list[int]:
 
 def measure(
     demo: DemoModel, steps: int, samples: int, mode: str, budgets: Sequence[int], longest: int, tries: int, work: Path,
-    judges: int = 0, sampler: str = "euler",
+    judges: int = 0, sampler: str = "euler", safe: bool = True,
 ) -> Result:
     """The calibration of a run of N steps, as far as it is not measured yet; its error graph is saved under ``work``."""
     from lemica.cache.identity import identify
-    from lemica.calibration.fit_job import FitJob
     from lemica.calibration.job import Job, Progress, Settings, duration
     from lemica.calibration.store import Calibrations
     from lemica.schedules import Rule
@@ -84,8 +83,8 @@ def measure(
     every = [demo.sampling(prompt, seed, steps, sampler) for prompt, seed in demo.calibration(samples + judges)]
     settings = Settings(
         family=demo.family, model=identify(demo.model), mode=mode, metric="l1",
-        rules=tuple(Rule.parse(text) for text in RULES if mode != "short" or text.startswith("output")),
-        longest=longest, budgets=tuple(budgets), tries=tries,
+        rules=tuple(Rule.parse(text) for text in RULES if mode == "exact" or text.startswith("output")),
+        longest=longest, budgets=tuple(budgets), tries=tries, safe=safe,
         setup={"sampler": sampler, "scheduler": "simple", "cfg": demo.cfg, "shift": demo.shift},
     )
     name = f"{demo.family} {steps}" + (f" {sampler}" if sampler != "euler" else "")
@@ -97,9 +96,8 @@ def measure(
             left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
             logger.info("%d steps: %s (%d of %d model steps%s)", steps, progress.stage, progress.done, progress.total, left)
 
-    name += " short" if settings.fits else ""  # its folder holds other measurements than that of the other modes
-    make = FitJob if settings.fits else Job
-    job = make(work, name, every[:samples], settings, judges=every[samples:], on_progress=tell)
+    name += " fitted" if settings.fits else ""  # its folder holds other measurements than that of replays
+    job = Job(work, name, every[:samples], settings, judges=every[samples:], on_progress=tell)
     logger.info("%d steps, budgets %s, longest segment %d: %s", steps, budgets, longest, job.cost().describe())
     result = job.run()
     Calibrations(work).save(f"{name} {mode}", result.graph)
