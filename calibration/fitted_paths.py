@@ -44,13 +44,13 @@ class FittedPaths:
         are too short for any path of this budget, or too many to be solved, uniform spacing alone."""
         rules, steps = (OUTPUT_FITTED,) * budget, self._graph.steps
         try:
-            found = [
+            found = (
                 Route(solve(self._graph.edges(values), steps, budget).computed, rules, "minimax, fitted")
                 for values in self._ways
-            ]
+            )
+            return list(dict.fromkeys(found))
         except SolverError:
             return [Route(uniform(steps, budget), rules, "uniform, fitted")]
-        return list({route.key: route for route in reversed(found)}.values())[::-1]
 
     def keeps_start(self, route: Route, like: Route) -> bool:
         """Whether, if the start is to be protected, no segment there errs more than the worst one of another path."""
