@@ -22,7 +22,7 @@ from .fit_folder import FitFolder
 from .fitted_paths import FittedPaths
 from .fitting import Fitting
 from .graph import ErrorGraph
-from .job_folder import FullRun, JobError, Measured, OtherPictureError, folder_name, told_what_is_kept
+from .job_folder import FullRun, JobError, Measured, check_same, folder_name, told_what_is_kept
 from .latents import LATENT_DISTANCES, Distance
 from .outcome import Contest, Outcome, Route, candidates, sample_by_sample
 from .references.arrival import Segments
@@ -35,10 +35,6 @@ from .segments import all_segments
 from .settings import Cell, Cost, Progress, Settings, duration
 
 __all__ = ["Cell", "Cost", "Job", "Progress", "Result", "Settings", "duration"]
-
-FINAL_TOLERANCE = 0.05
-"""How far they may be off, as a share of their size: a GPU's rounding, not another model."""
-
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -249,7 +245,7 @@ class Job:
         if pending.measured is None:
             pending.measured = Measured(full, np.full(len(self._segments), np.nan))
             self.folder.save(full)
-        check_same(full, pending.measured.full)
+        check_same(full.final, pending.measured.full.final, full.sample)
 
     def _replayed(self, pending: Pending, edge: int, error: float, seconds: float) -> None:
         """Write down what a replay gave, and tell it."""
@@ -433,15 +429,3 @@ class Job:
             "latent": list(self._samplings[0].shape),
             "setup": dict(settings.setup),
         }
-
-
-def check_same(full: FullRun, known: FullRun) -> None:
-    """OtherPictureError unless the model gives what it gave when the sample was begun."""
-    final, before = full.final, known.final
-    difference = np.abs(final - before).mean() if len(final) == len(before) else np.inf
-    if not difference <= FINAL_TOLERANCE * np.abs(before).mean():
-        raise OtherPictureError(
-            f"For prompt {full.sample.prompt[:60]!r}, seed {full.sample.seed}, the model gives another picture than "
-            "when this calibration was begun: a LoRA, the checkpoint or the code has changed. Give the calibration "
-            "another name, or go back to what it was begun with."
-        )

@@ -27,6 +27,9 @@ SCHEMA = 1
 MAX_BYTES = 1 << 30
 """Of one file: mostly a latent for every answer of a full run, or for every computed step."""
 
+SAME = 0.05
+"""How far what a model gives may be off, as a share of its size: a GPU's rounding, not another model."""
+
 RUN, REPLAYS = "run-", "replays-"
 """How the files of a sample's full run and of its replays begin."""
 
@@ -288,6 +291,17 @@ def _broken(path: Path) -> Iterator[None]:
             f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "
             "to measure that sample again."
         ) from None
+
+
+def check_same(given: np.ndarray, known: np.ndarray, sample: Sample) -> None:
+    """OtherPictureError unless the model gives what it gave when the sample was begun."""
+    difference = np.abs(given - known).mean() if given.shape == known.shape else np.inf
+    if not difference <= SAME * np.abs(known).mean():
+        raise OtherPictureError(
+            f"For prompt {sample.prompt[:60]!r}, seed {sample.seed}, the model gives another picture than when this "
+            "calibration was begun: a LoRA, the checkpoint or the code has changed. Give the calibration another name, or go "
+            "back to what it was begun with."
+        )
 
 
 def sample_id(sample: Sample, conds: str) -> str:

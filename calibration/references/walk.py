@@ -13,6 +13,7 @@ from ...cache.run import SamplingRun
 from ...cache.steps import Action
 from ...cache.trajectory import Trajectory
 from ...schedules import OUTPUT_FITTED, Rule, Schedule
+from ..job_folder import check_same
 from .closed_loop import PAST, Deviations, Products
 from .reference import Reference
 
@@ -84,7 +85,10 @@ class Walk:
         def answered(call: Call, x: torch.Tensor, given: Sequence[torch.Tensor]) -> None:
             nonlocal answers
             if answers >= self._deviations.known:
-                self._deviations.answered(recorder.derivatives_of(call, x, given))
+                derivatives = recorder.derivatives_of(call, x, given)
+                if not answers:  # up to here it is the full run
+                    check_same(derivatives, self._reference.derivatives[:, 0], self._sampling.sample)
+                self._deviations.answered(derivatives)
             answers += 1
 
         def observe(call: Call | None, x: torch.Tensor) -> None:

@@ -1,7 +1,7 @@
 """Calibrations from full runs on held-out samples: `tests/run --script tests/benchmarks/full_runs.py`.
 
-For every model, sampler and budget the schedules of the efforts short and normal beside what results/side_by_side.json holds of the other
-contestants on the same samples. Decoded frames against the full run: mean, 5 % quantile and worst of the held-out samples.
+For every model, sampler and budget the schedules of the efforts short and normal, beside what results/side_by_side.json holds
+of the other contestants on the same samples. Decoded frames against the full run: mean, 5 % quantile and worst.
 What was measured lies under --work: started again, it goes on.
 """
 
