@@ -22,11 +22,10 @@ from .fit_folder import FitFolder
 from .fitted_paths import FittedPaths
 from .fitting import Fitting
 from .graph import ErrorGraph
-from .job_folder import FullRun, JobError, Measured, check_same, folder_name, told_what_is_kept
+from .job_folder import FullRun, JobError, Measured, check_same, folder_name, sketch_of, told_what_is_kept
 from .latents import LATENT_DISTANCES, Distance
 from .outcome import Contest, Outcome, Route, candidates, sample_by_sample
 from .references.arrival import Segments
-from .references.reference import Reference
 from .references.response import NoResponseError
 from .references.segment_errors import segment_errors
 from .replay import Replays
@@ -153,6 +152,11 @@ class Job:
                 "where it has steps of its own."
             ) from None
 
+    @property
+    def _needs_whole(self) -> bool:
+        """Whether the full runs have to be here, and not on other machines."""
+        return self.settings.fits
+
     def cost(self) -> Cost:
         """What the whole calibration asks of the model when nothing of it is there yet."""
         return cost_of(
@@ -208,7 +212,8 @@ class Job:
                 error = replays.replay(before, start, end, self.settings.rules[kind], self._on_preview)
                 self._replayed(pending, edge, error, time.perf_counter() - begin)
             replays.forget()
-        replays.recall(pending.measured.full.final)
+        if pending.measured.full.whole:
+            replays.recall(pending.measured.full.final)
         return pending.measured
 
     def _open(self, place: int) -> Pending:
@@ -217,6 +222,8 @@ class Job:
         measured = self.folder.load(sampling.sample, sampling.conds)
         if measured is not None:
             self._check_answers(place, measured.full)
+            if self._needs_whole and not measured.full.whole:
+                measured = None  # another machine made it, and has what is missing
         todo = self._wanted if measured is None else self._wanted[np.isnan(measured.replayed[self._wanted])]
         pending = Pending(place, f"sample {place + 1} of {len(self._samplings)}", measured, todo.tolist())
         known = np.setdiff1d(self._wanted, todo)
@@ -245,7 +252,7 @@ class Job:
         if pending.measured is None:
             pending.measured = Measured(full, np.full(len(self._segments), np.nan))
             self.folder.save(full)
-        check_same(full.final, pending.measured.full.final, full.sample)
+        check_same(sketch_of(full.final), sketch_of(pending.measured.full.final), full.sample)
 
     def _replayed(self, pending: Pending, edge: int, error: float, seconds: float) -> None:
         """Write down what a replay gave, and tell it."""
@@ -273,10 +280,8 @@ class Job:
 
     def _local(self, measured: Sequence[Measured], rows: np.ndarray, rules: Sequence[Rule] | None = None) -> np.ndarray:
         """By how much latents are off after segments alone, [samples, edges], from the full runs."""
-        references = [Reference(self._arrivals, one.full.derivatives) for one in measured]
-        return segment_errors(
-            self._arrivals, [one.gram() for one in references], rows, self.settings.rules if rules is None else rules
-        )
+        grams = [one.full.gram for one in measured]
+        return segment_errors(self._arrivals, grams, rows, self.settings.rules if rules is None else rules)
 
     def _graph(self, measured: Sequence[Measured]) -> ErrorGraph:
         """The error graph of all samples, those of earlier runs with the same settings included."""

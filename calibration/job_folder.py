@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,9 @@ from .tensor_file import read_tensors
 SCHEMA = 1
 MAX_BYTES = 1 << 30
 """Of one file: mostly a latent for every answer of a full run, or for every computed step."""
+
+SKETCH = 32
+"""How many values of a latent it is recognised by."""
 
 SAME = 0.05
 """How far what a model gives may be off, as a share of its size: a GPU's rounding, not another model."""
@@ -64,13 +67,21 @@ class FullRun:
         sample: the sample.
         conds: a digest of its conds.
         final: the final latent, flat, float32.
-        derivatives: of its answers, sketched, [K, C, S], float32; empty for a sampler without a response.
+        derivatives: of its answers, sketched, [K, C, S], float32; K and C are 0 for a sampler without a response.
+        gram: their mean products, [K * C, K * C], float64.
+        whole: False where it was made on another machine: then ``final`` is a few values of it, and S is 0.
     """
 
     sample: Sample
     conds: str
     final: np.ndarray
     derivatives: np.ndarray
+    gram: np.ndarray
+    whole: bool = True
+
+    def to_send(self) -> FullRun:
+        """What of it leaves the machine that made it."""
+        return replace(self, final=sketch_of(self.final), derivatives=self.derivatives[..., :0], whole=False)
 
 
 @dataclass(slots=True)
@@ -150,7 +161,8 @@ class JobFolder:
 
     def save(self, full: FullRun) -> None:
         """Write what is kept of a full run; an OSError leaves what was written before."""
-        self._save(RUN, full, {"final": full.final, "derivatives": full.derivatives})
+        tensors = {"final": full.final, "derivatives": full.derivatives, "gram": full.gram}
+        self._save(RUN, full, tensors, whole=full.whole)
 
     def save_replayed(self, measured: Measured) -> None:
         """Write what was replayed of a sample, likewise; its full run as well where somebody removed that."""
@@ -158,8 +170,8 @@ class JobFolder:
             self.save(measured.full)
         self._save(REPLAYS, measured.full, {"replayed": measured.replayed})
 
-    def _save(self, kind: str, full: FullRun, tensors: Mapping[str, np.ndarray]) -> None:
-        about = {"schema": SCHEMA, "prompt": full.sample.prompt, "seed": full.sample.seed, "conds": full.conds}
+    def _save(self, kind: str, full: FullRun, tensors: Mapping[str, np.ndarray], **more: object) -> None:
+        about = {"schema": SCHEMA, "prompt": full.sample.prompt, "seed": full.sample.seed, "conds": full.conds, **more}
         content = to_bytes(dict(tensors), {_KEY: json.dumps(about)})
         self._write(self._file(kind, full.sample, full.conds), content)
 
@@ -241,16 +253,20 @@ class JobFolder:
         return self.path / f"{kind}{sample_id(sample, conds)}.safetensors"
 
     def _read(self, path: Path) -> Measured:
-        about, tensors = self._read_about(path, "final", "derivatives")
+        about, tensors = self._read_about(path, "final", "derivatives", "gram")
         with _broken(path):
-            final, derivatives = tensors["final"], tensors["derivatives"]
-            if (final.dtype, derivatives.dtype) != (np.float32, np.float32):
-                raise GraphError(f"it holds {final.dtype} and {derivatives.dtype}")
-            if not final.size or (final.ndim, derivatives.ndim) != (1, 3):
-                raise GraphError(f"it holds {shown([final.shape, derivatives.shape])}")
-            if not np.isfinite(final).all() or not np.isfinite(derivatives).all():
-                raise GraphError("a latent of it is not finite")
-            full = FullRun(Sample(about["prompt"], about["seed"]), about["conds"], final.copy(), derivatives.copy())
+            final, derivatives, gram = tensors.values()
+            if (final.dtype, derivatives.dtype, gram.dtype) != (np.float32, np.float32, np.float64):
+                raise GraphError(f"it holds {final.dtype}, {derivatives.dtype} and {gram.dtype}")
+            shapes = final.shape, derivatives.shape, gram.shape
+            if not final.size or [len(shape) for shape in shapes] != [1, 3, 2]:
+                raise GraphError(f"it holds {shown(shapes)}")
+            if set(gram.shape) != {derivatives.shape[0] * derivatives.shape[1]} or not derivatives.shape[2] >= about["whole"]:
+                raise GraphError(f"it holds {shown(shapes)}, which do not go together")
+            if not all(np.isfinite(tensor).all() for tensor in (final, derivatives, gram)):
+                raise GraphError("a number of it is not finite")
+            sample = Sample(about["prompt"], about["seed"])
+            full = FullRun(sample, about["conds"], final.copy(), derivatives.copy(), gram.copy(), about["whole"])
         return Measured(full, self._read_replayed(self._file(REPLAYS, full.sample, full.conds)))
 
     def _read_replayed(self, path: Path) -> np.ndarray:
@@ -291,6 +307,11 @@ def _broken(path: Path) -> Iterator[None]:
             f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "
             "to measure that sample again."
         ) from None
+
+
+def sketch_of(final: np.ndarray) -> np.ndarray:
+    """A few values of a final latent, to recognise it by."""
+    return final[np.linspace(0, len(final) - 1, min(SKETCH, len(final))).astype(np.int64)]
 
 
 def check_same(given: np.ndarray, known: np.ndarray, sample: Sample) -> None:

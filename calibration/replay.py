@@ -20,7 +20,7 @@ from ..schedules import Rule, Schedule
 from .job_folder import FullRun
 from .latents import Distance
 from .references.arrival import Segments
-from .references.reference import Recorder, Reference
+from .references.reference import Recorder, Reference, gram
 from .references.response import NoResponseError
 from .references.walk import Walk
 from .sampling import Callback, Sampling
@@ -126,10 +126,9 @@ class Replays:
             callback,
         )
         self._trajectory = trajectory
-        derivatives = np.empty((0, 0, 0), dtype=np.float32) if recorder is None else recorder.derivatives()
-        return FullRun(
-            self.sampling.sample, self.sampling.conds, finite(final, self.sampling).numpy(), derivatives
-        )
+        derivatives = np.empty((0, 0, 1), dtype=np.float32) if recorder is None else recorder.derivatives()
+        final = finite(final, self.sampling).numpy()
+        return FullRun(self.sampling.sample, self.sampling.conds, final, derivatives, gram(derivatives))
 
 
 def arrivals_of(sampling: Sampling) -> Segments | None:

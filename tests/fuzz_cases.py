@@ -212,8 +212,10 @@ def run_file(draw: Random) -> bytes:
     )
     shape = draw.choice([(1, 2, 4), (1, 2, 4), (2, 2, 2), (8,), (2, 4), (1, 0, 4)])
     derivatives = derivatives.reshape(shape) if 0 not in shape else derivatives[:0].reshape(shape)
-    metadata = {"lemica_sample": as_json(draw, ABOUT).decode(errors="surrogateescape")}
-    return tensors_file(draw, metadata, {"final": final, "derivatives": derivatives})
+    gram = np.array([draw.choice(values) for _ in range(4)]).reshape(2, 2)
+    about = {**ABOUT, "whole": draw.choice([True, True, False, 1, None, "no"])}
+    metadata = {"lemica_sample": as_json(draw, about).decode(errors="surrogateescape")}
+    return tensors_file(draw, metadata, {"final": final, "derivatives": derivatives, "gram": gram})
 
 
 def walk_file(draw: Random) -> bytes:

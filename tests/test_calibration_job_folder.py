@@ -25,7 +25,7 @@ def folder(tmp_path, identity=IDENTITY, edges=EDGES) -> FitFolder:
 
 
 def measured(seed: int = 1) -> Measured:
-    full = FullRun(Sample("a cat", seed), "c0", FINAL, DERIVATIVES)
+    full = FullRun(Sample("a cat", seed), "c0", FINAL, DERIVATIVES, np.eye(3))
     return Measured(full, np.array([np.nan, 0.25, np.nan]))
 
 

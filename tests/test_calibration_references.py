@@ -214,6 +214,7 @@ def check_errors(runs: Runs, some: int, except_start: bool = False) -> None:
     """Errors from the Gram matrix equal measured ones at the end of segments, for so many of them."""
     from lemica.calibration import all_segments
     from lemica.calibration.references.arrival import Segments
+    from lemica.calibration.references.reference import gram
     from lemica.calibration.references.segment_errors import segment_errors
 
     class AtTheEnd(Segments):
@@ -226,7 +227,7 @@ def check_errors(runs: Runs, some: int, except_start: bool = False) -> None:
     rows = all_segments(runs.steps, 4, OUTPUT_RULES)
     rows = rows[(rows[:, 2] < runs.steps) & ~((rows[:, 1] == 0) & except_start) & ~((rows[:, 0] == 0) & except_start)]
     rows = rows[np.random.default_rng(len(rows)).permutation(len(rows))[:some]]
-    (errors,) = segment_errors(segments, [runs.reference().gram()], rows, OUTPUT_RULES)
+    (errors,) = segment_errors(segments, [gram(runs.reference().derivatives)], rows, OUTPUT_RULES)
     for (before, start, end, rule), error in zip(rows.tolist(), errors.tolist(), strict=True):
         measured = runs.replayed(before, start, end, OUTPUT_RULES[rule])
         assert error == pytest.approx(measured, rel=1e-3, abs=1e-6), (before, start, end, OUTPUT_RULES[rule])
@@ -289,7 +290,7 @@ def test_a_sketched_latent_gives_the_errors_of_the_whole_one_to_two_percent(comf
     from lemica.cache.run import SamplingRun
     from lemica.calibration import all_segments
     from lemica.calibration.references import reference
-    from lemica.calibration.references.reference import Recorder, Reference
+    from lemica.calibration.references.reference import Recorder, gram
     from lemica.calibration.references.segment_errors import segment_errors
     from lemica.calibration.replay import full_schedule
 
@@ -315,7 +316,7 @@ def test_a_sketched_latent_gives_the_errors_of_the_whole_one_to_two_percent(comf
     assert sketch.derivatives().shape[-1] == 1 << 14 and whole.derivatives().shape[-1] == smooth.numel()
     rows = all_segments(steps, 4, OUTPUT_RULES)
     one, other = (
-        segment_errors(segments, [Reference(segments, recorder.derivatives()).gram()], rows, OUTPUT_RULES)
+        segment_errors(segments, [gram(recorder.derivatives())], rows, OUTPUT_RULES)
         for recorder in (sketch, whole)
     )
     assert np.allclose(one, other, rtol=0.02)
@@ -324,13 +325,14 @@ def test_a_sketched_latent_gives_the_errors_of_the_whole_one_to_two_percent(comf
 def test_errors_of_fitted_segments_are_never_above_those_of_a_fixed_rule(comfy, wan):
     """Over all samples together; the half and the whole slope are weights as well."""
     from lemica.calibration import all_segments
+    from lemica.calibration.references.reference import gram
     from lemica.calibration.references.segment_errors import segment_errors
 
     grams = [Runs(sampling_of(wan, "dpmpp_2m", seed=seed)) for seed in (4, 5)]
     segments = grams[0].segments
     kinds = (*OUTPUT_RULES, OUTPUT_FITTED)
     rows = all_segments(STEPS, 4, kinds)
-    errors = np.square(segment_errors(segments, [one.reference().gram() for one in grams], rows, kinds)).mean(0)
+    errors = np.square(segment_errors(segments, [gram(one.reference().derivatives) for one in grams], rows, kinds)).mean(0)
     found = {tuple(row): error for row, error in zip(rows.tolist(), errors.tolist(), strict=True)}
     for before, start, end, kind in rows.tolist():
         fitted = found.get((before, start, end, 3), found.get((-1, start, end, 3)))

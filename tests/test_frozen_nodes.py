@@ -121,7 +121,8 @@ def test_a_job_of_a_newer_version_is_left_alone(tmp_path, file):
 
     folder = JobFolder(tmp_path / "job", {"family": "x"}, 2)
     folder.open()
-    full = FullRun(Sample("a cat", 1), "0123", np.ones(1, dtype=np.float32), np.zeros((1, 2, 1), dtype=np.float32))
+    final, derivatives = np.ones(1, dtype=np.float32), np.zeros((1, 2, 1), dtype=np.float32)
+    full = FullRun(Sample("a cat", 1), "0123", final, derivatives, np.zeros((2, 2)))
     folder.save(full)
     folder.save_replayed(Measured(full, np.ones(2)))
     folder.close()

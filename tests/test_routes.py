@@ -350,7 +350,8 @@ def begun(user):
     }
     folder = FitFolder(user / "calibrations" / folder_name("begun"), identity, len(segments), "begun")
     folder.open()
-    full = FullRun(Sample("a cat", 5), "c0", np.ones(2, dtype=np.float32), np.ones((1, 6, 2), dtype=np.float32))
+    final, derivatives = np.ones(2, dtype=np.float32), np.ones((1, 6, 2), dtype=np.float32)
+    full = FullRun(Sample("a cat", 5), "c0", final, derivatives, np.ones((6, 6)))
     replayed = np.full(len(segments), np.nan)
     for end in (2, 5):
         edge = next(edge for edge in replayed_edges(segments) if segments[edge, 2] == end)

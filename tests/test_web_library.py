@@ -49,7 +49,7 @@ def page(request) -> Iterator:
         job.open()
         for seed in (1, 2):
             derivatives = np.ones((1, 3, 1), dtype=np.float32)
-            full = FullRun(Sample("a cat", seed), "c0", derivatives[0, 0], derivatives)
+            full = FullRun(Sample("a cat", seed), "c0", derivatives[0, 0], derivatives, np.ones((3, 3)))
             job.save(full)
             job.save_replayed(Measured(full, np.array([np.nan, 0.25, np.nan])))
         job.close()

@@ -51,7 +51,7 @@ class CrewJob(Job):
                 self._replayed(pending, run.item, answer["value"], answer["seconds"])
                 return
             sampling, first = self._samplings[run.place], pending.measured is None
-            self._begun(pending, FullRun(sampling.sample, sampling.conds, *answer["value"]))
+            self._begun(pending, FullRun(sampling.sample, sampling.conds, *answer["value"], whole=False))
             self._paths.knows(worker, run.place)
             self._walks.knows(worker, run.place)
             self._timed(answer["seconds"], self._steps, done=self._steps if first else 0)
@@ -67,6 +67,10 @@ class CrewJob(Job):
             self.folder, self._replays[: len(measured)], [one.full for one in measured], on_step, None,
             crew=self._crew, shares=self._walks,
         )
+
+    @property
+    def _needs_whole(self) -> bool:
+        return False
 
     def _expect(self, routes: Sequence[Route]) -> None:
         self._expected = routes

@@ -21,7 +21,7 @@ class Run:
     """What a worker is asked for: the ``full`` run of a sample, one ``replay``, a whole ``path``; or the ``products`` of a
     segment of a path that is being fitted, and its ``finish``.
 
-    ``item``: of a full run whether it is to be sent, of a replay the edge, of a path its computed steps and rules, of
+    ``item``: of a full run whether the sample had none before, of a replay the edge, of a path its computed steps and rules, of
     products the computed steps, the weights so far and the segment's place, of a finish steps and weights. ``steps``: how
     many steps it computes, as far as is known before.
     """

@@ -78,7 +78,8 @@ class Reference:
         """Takes down other runs of the sample at the same elements."""
         return Recorder(self.segments.kinds, self.mask)
 
-    def gram(self) -> np.ndarray:
-        """The mean products of the derivatives, [K * C, K * C], float64."""
-        rows = torch.from_numpy(self.derivatives.reshape(-1, self.derivatives.shape[-1])).double()
-        return (rows @ rows.T / rows.shape[1]).numpy()
+
+def gram(derivatives: np.ndarray) -> np.ndarray:
+    """The mean products of the derivatives of a run's answers, [K, C, S]: [K * C, K * C], float64."""
+    rows = torch.from_numpy(derivatives.reshape(-1, derivatives.shape[-1])).double()
+    return (rows @ rows.T / rows.shape[1]).numpy()

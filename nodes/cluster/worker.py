@@ -188,13 +188,13 @@ class _Work:
             return {"failed": "memory", "message": str(error).partition("\n")[0] or type(error).__name__}
         return {"value": value, "seconds": time.perf_counter() - begin, "computed": sampling.computed - computed}
 
-    def _full(self, place: int, sent: bool) -> tuple[np.ndarray, np.ndarray]:
-        """The final latent, and the derivatives if they are to be sent."""
+    def _full(self, place: int, _: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A few values of the final latent, no derivative, and what the products of the derivatives are."""
         if self._rules and self._held not in (None, place):
             self._replays[self._held].forget()
         self._held = place
-        full = self._replays[place].full(self._show)
-        return full.final, full.derivatives if sent else np.empty((0, 0, 0), dtype=np.float32)
+        full = self._replays[place].full(self._show).to_send()
+        return full.final, full.derivatives, full.gram
 
     def _products(self, place: int, item: tuple[Sequence[int], Weights, int]) -> tuple[np.ndarray, np.ndarray, float]:
         computed, weights, segment = item
