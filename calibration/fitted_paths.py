@@ -43,14 +43,21 @@ class FittedPaths:
         """Lexicographic minimax of the mean errors, each with another weight of the end, the best guess first; where segments
         are too short for any path of this budget, or too many to be solved, uniform spacing alone."""
         rules, steps = (OUTPUT_FITTED,) * budget, self._graph.steps
-        try:
-            found = (
-                Route(solve(self._graph.edges(values), steps, budget).computed, rules, "minimax, fitted")
-                for values in self._ways
-            )
-            return list(dict.fromkeys(found))
-        except SolverError:
-            return [Route(uniform(steps, budget), rules, "uniform, fitted")]
+        found: dict[Route, None] = {}
+        for values in self._ways:
+            edges = self._graph.edges(values)
+            if found and self._safe:
+                most = max(self._along(next(iter(found))))
+                edges = [
+                    edge for edge in edges
+                    if edge.start >= EARLY * steps or self._errors[edge.before, edge.start, edge.end] <= most
+                ]
+            try:
+                found[Route(solve(edges, steps, budget).computed, rules, "minimax, fitted")] = None
+            except SolverError:
+                if not found:
+                    return [Route(uniform(steps, budget), rules, "uniform, fitted")]
+        return list(found)
 
     def keeps_start(self, route: Route, like: Route) -> bool:
         """Whether, if the start is to be protected, no segment there errs more than the worst one of another path."""

@@ -24,7 +24,7 @@ from .fitting import Fitting
 from .graph import ErrorGraph
 from .job_folder import FullRun, JobError, Measured, check_same, folder_name, sketch_of, told_what_is_kept
 from .latents import LATENT_DISTANCES, Distance
-from .outcome import Contest, Outcome, Route, candidates, sample_by_sample
+from .outcome import Contest, Outcome, Route, candidates, sample_by_sample, surely_better
 from .references.arrival import Segments
 from .references.response import NoResponseError
 from .references.segment_errors import segment_errors
@@ -331,11 +331,12 @@ class Job:
 
         fitting = self._fitting(measured, stepped)
 
-        def attempt(route: Route, bound: float | None) -> Outcome:
+        def attempt(route: Route, best: Outcome | None, _: float) -> Outcome | None:
             fit = fitting.fit(route.computed)
             fitted = replace(route, weights=fit.weights)
             judged = [self._path_error(fitted, place) for place in range(len(measured), len(self._judged))]
-            return Outcome(fitted, (*fit.errors.values(), *judged))
+            errors = (*fit.errors.values(), *judged)
+            return Outcome(fitted, errors) if best is None or surely_better(errors, best.errors) else None
 
         def decide(_: ErrorGraph, budget: int) -> Outcome:
             nonlocal stage

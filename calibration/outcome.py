@@ -73,11 +73,18 @@ def score(errors: Sequence[float]) -> float:
     return (1 - WORST_SHARE) * sum(logs) / len(logs) + WORST_SHARE * max(logs)
 
 
+def surely_better(errors: Sequence[float], than: Sequence[float]) -> bool:
+    """Whether errors are below others of the same samples by more than chance: the mean difference of their logarithms is
+    larger than its standard error."""
+    gains = np.log(np.maximum(than, 1e-12)) - np.log(np.maximum(errors, 1e-12))
+    return bool(gains.mean() > (gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0))
+
+
 Measure = Callable[[Route, int], float]
 """The error of a route on the sample with this place."""
 
-Attempt = Callable[[Route, "float | None"], "Outcome | None"]
-"""The outcome of a route, or None where its score does not come below the bound, if there is one."""
+Attempt = Callable[[Route, "Outcome | None", float], "Outcome | None"]
+"""The outcome of a route, or None where its score is not below that of the best one so far, if there is one, by a gain."""
 
 
 def sample_by_sample(measure: Measure, samples: int) -> Attempt:
@@ -87,11 +94,11 @@ def sample_by_sample(measure: Measure, samples: int) -> Attempt:
         # Whether those seen so far are too bad, were all others a tenth of the best of them.
         return score([*errors, *[min(errors) * 0.1] * (samples - len(errors))]) >= bound
 
-    def attempt(route: Route, bound: float | None) -> Outcome | None:
+    def attempt(route: Route, best: Outcome | None, gain: float) -> Outcome | None:
         errors: list[float] = []
         for place in range(samples):
             errors.append(measure(route, place))
-            if bound is not None and lost(errors, bound):
+            if best is not None and lost(errors, best.score - gain):
                 return None
         return Outcome(route, tuple(errors))
 
@@ -120,9 +127,7 @@ class Contest:
         routes = list(routes)
         for place, route in enumerate(routes):
             self._expect(routes[place + 1 :])
-            outcome = self._try(route, None if best is None else best.score)
-            if outcome is not None and (best is None or outcome.score < best.score):
-                best = outcome
+            best = self._try(route, best) or best
         return best
 
     def polish(
@@ -143,16 +148,17 @@ class Contest:
                 seen.add(route.key)
                 left = max(limit - (self.tried - start) - 1, 0)
                 self._expect([other for other in changed[place + 1 :] if other.key not in seen][:left])
-                bound = outcome.score - SMALLEST_GAIN
-                found = self._try(route, bound)
-                if found is not None and found.score < bound:
+                found = self._try(route, outcome, SMALLEST_GAIN)
+                if found is not None:
                     outcome, improved = found, True
                     break
         return outcome
 
-    def _try(self, route: Route, bound: float | None) -> Outcome | None:
+    def _try(self, route: Route, best: Outcome | None, gain: float = 0.0) -> Outcome | None:
+        """The outcome of a route if it is the new best one."""
         self.tried += 1
-        return self._attempt(route, bound)
+        found = self._attempt(route, best, gain)
+        return found if found is not None and (best is None or found.score < best.score - gain) else None
 
 
 def candidates(graph: ErrorGraph, budget: int, others: Sequence[Schedule] = ()) -> list[Route]:

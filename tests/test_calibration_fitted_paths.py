@@ -57,6 +57,12 @@ def test_candidates_are_the_paths_whose_worst_segments_err_least(seed, budget, l
             computed: sorted((error for _, error in errors_along(graph, computed, safe, late)), reverse=True)
             for computed in every_path(STEPS, budget)
         }
+        if wanted and safe:
+            most = max(error for _, error in errors_along(graph, wanted[0], safe)) * (1 + 1e-12)
+            costs = {
+                computed: cost for computed, cost in costs.items()
+                if all(error <= most for start, error in errors_along(graph, computed, safe) if start < 0.2 * STEPS)
+            }
         best = min(costs, key=lambda computed: (costs[computed], computed))
         if np.isfinite(costs[best][0]) and best not in wanted:
             wanted.append(best)
