@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,9 @@ from lemica.calibration.outcome import Route, uniform
 from lemica.schedules import Library, Rule, Schedule, resample
 
 if TYPE_CHECKING:
-
     from lemica.calibration.job import Result
 
 RESIDUAL = Rule("residual", "hold")
-PUBLISHED = "residual hold"
 UNIFORM = ("output hold", "output half", "residual hold", "residual half")
 """The rules that uniform spacing is tried with; the full slope is worse than these in results/calibration_50.md."""
 
@@ -32,31 +30,40 @@ class Contestants:
 
     Args:
         arena: where they run.
-        result: the calibration of this model and sampler.
+        results: the calibrations of this model and sampler, by mode.
+        replayed: the error graph of replays that hold the block residual.
         library: the packaged schedules.
-        seen: prompt and seed of the samples that the calibration saw; peers may fit their numbers on the first six.
+        seen: prompt and seed of the samples that the calibrations saw; peers fit their numbers on them too.
     """
 
-    def __init__(self, arena: Arena, result: Result, library: Library, seen: Sequence[tuple[int, int]]) -> None:
-        self._arena, self._result, self._library = arena, result, library
-        self._graph: ErrorGraph = result.graph
-        self._seen = seen[:6]
+    def __init__(
+        self, arena: Arena, results: Mapping[str, Result], replayed: ErrorGraph, library: Library,
+        seen: Sequence[tuple[int, int]],
+    ) -> None:
+        self._arena, self._results, self._replayed, self._library = arena, results, replayed, library
+        self._graph: ErrorGraph = results["short"].graph
+        self._seen = seen
         self._steps = arena.steps
 
     def of(self, budget: int) -> Iterator[Entry]:
-        """All that can spend this budget; those of this pack are told apart by their paths, which may change."""
-        route = self._result.outcomes[budget].route
-        yield "this pack: calibrated", route.key, lambda: (self._arena.scheduled(route.schedule(self._steps)), route.found)
-        packaged = self._packaged(budget)
-        if packaged is not None:
-            shipped = Route(packaged.computed, packaged.rules)
-            yield "this pack: as shipped", shipped.key, lambda: (self._arena.scheduled(packaged), packaged.name)
+        """All that can spend this budget; those of calibrations are told apart by their paths, which may change."""
+        for name, route in self._routes(budget).items():
+            yield name, route.key, lambda route=route: (self._arena.scheduled(route.schedule(self._steps)), route.found)
         for name, make in self._others(budget):
             yield name, "", make
 
+    def _routes(self, budget: int) -> dict[str, Route]:
+        routes = {f"this pack: {mode}": result.outcomes[budget].route for mode, result in self._results.items()}
+        packaged = self._packaged(budget)
+        if packaged is not None:
+            routes["this pack: as shipped"] = Route(packaged.computed, packaged.rules, packaged.name, packaged.weights)
+        return routes | {
+            "this pack: the solver's path": self._solved(budget, self._graph.edges()),
+            "LeMiCa as published": self._solved(budget, self._replayed.edges()),
+            "MeanCache-like": self._average_velocity(budget),
+        }
+
     def _others(self, budget: int) -> Iterator[tuple[str, Callable[[], tuple[Run, str]]]]:
-        yield "this pack: the solver's path", lambda: self._solved(budget, self._graph.edges())
-        yield "LeMiCa as published", lambda: self._solved(budget, self._first_order())
         for name, scheduler in (("simple", "simple"), ("beta", "beta")):
             yield f"fewer steps, {name}", lambda scheduler=scheduler: self._fewer(budget, self._sigmas(scheduler, budget))
         if self._arena.model.family == "lemica-demo":
@@ -69,7 +76,6 @@ class Contestants:
             yield f"cache-dit SCM mask, {order}", lambda order=order: self._scm(budget, order)
         yield "TeaCache-like", lambda: self._searched(peers.teacache(self._arena, budget, self._polynomial))
         yield "MagCache-like", lambda: self._schedule(peers.magcache(self._ratios, budget))
-        yield "MeanCache-like", lambda: self._average_velocity(budget)
 
     def full(self) -> Run:
         return self._arena.full_run()
@@ -88,15 +94,12 @@ class Contestants:
         found = self._library.schedules(self._arena.model.family) if self._arena.model.family == "lemica-demo" else ()
         return next((one for one in found if one.steps == self._steps and one.budget == budget), None)
 
-    def _solved(self, budget: int, edges: list, objective: str = "minimax") -> tuple[Run, str]:
+    def _solved(self, budget: int, edges: list, objective: str = "minimax") -> Route:
         found = solve(edges, self._steps, budget, objective=objective)
-        return self._schedule(found.to_schedule("path", "any", self._graph.sigmas))
+        schedule = found.to_schedule("path", "any", self._graph.sigmas)
+        return Route(schedule.computed, schedule.rules, ",".join(map(str, schedule.computed)))
 
-    def _first_order(self) -> list:
-        """Hold on the block residual, as in the published lists."""
-        return [edge._replace(before=-1) for edge in self._graph.edges() if str(edge.rule) == PUBLISHED]
-
-    def _average_velocity(self, budget: int) -> tuple[Run, str]:
+    def _average_velocity(self, budget: int) -> Route:
         """Reused velocities with half the slope or none, on the shortest path of squared errors: peaks count for more."""
         edges = [
             edge._replace(error=edge.error**2) for edge in self._graph.edges()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-OWN = "this pack: calibrated"
+OWN = "this pack: normal"
 MARKERS = "osD^v<>PX*hpd"
 
 

@@ -40,30 +40,40 @@ def load(name: str) -> DemoModel:
     return DigitsModel()
 
 
-def calibrate(model: DemoModel, sampler: str, arguments: argparse.Namespace):
-    """A calibration as a user would make it: the standard mode, whole paths measured and polished."""
-    from calibrate_demo import measure
+def replayed(model: DemoModel, sampler: str, arguments: argparse.Namespace):
+    """The error graph of replays that hold the block residual, as in the paper."""
+    from contestants import RESIDUAL
+    from lemica.cache.identity import identify
+    from lemica.calibration.job import Job, Settings
 
-    return measure(
-        model, arguments.steps, arguments.calibrated, "standard", arguments.budgets, arguments.longest, arguments.tries,
-        arguments.work, arguments.judges, sampler,
-    )
+    pairs = model.calibration(arguments.exact_samples)
+    samplings = [model.sampling(prompt, seed, arguments.steps, sampler) for prompt, seed in pairs]
+    settings = Settings(model.family, identify(model.model), "exact", "l1", (RESIDUAL,), arguments.longest, ())
+    name = f"{model.family} {arguments.steps} {sampler} {RESIDUAL}"
+    return Job(arguments.work, name, samplings, settings).run().graph
 
 
 def compare(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict]:
     """One row for each budget and contestant."""
     from arena import Arena
+    from calibrate_demo import measure
     from contestants import Contestants
     from lemica.schedules import Library
 
     model = load(name)
-    result = calibrate(model, sampler, arguments)
+    results = {
+        mode: measure(
+            model, arguments.steps, arguments.calibrated, mode, arguments.budgets, arguments.longest, 0, arguments.work,
+            sampler=sampler,
+        )
+        for mode in ("short", "normal")
+    }
     held_out = model.held_out(arguments.held_out)
     file = f"{model.family}-{sampler}-{arguments.steps}-{arguments.held_out}"
     arena = Arena(model, sampler, held_out, arguments.work, arguments.steps, file)
     library = Library(ROOT / "schedules" / "library")
     seen = model.calibration(arguments.calibrated)
-    contestants = Contestants(arena, result, library, seen)
+    contestants = Contestants(arena, results, replayed(model, sampler, arguments), library, seen)
     full = arena.measure("full", contestants.full())
     rows = [{"model": name, "sampler": sampler, "budget": arguments.steps, "what": "full run", "remark": "", **full.row()}]
     for budget in arguments.budgets:
@@ -101,7 +111,7 @@ def verdict(rows: list[dict]) -> list[str]:
     """Where this pack's best, and where its calibrated schedule alone, is not ahead of everything else."""
     return [
         sentence(rows, measure, name, sign, ours, subject)
-        for ours, subject in (("this pack", "the best of this pack"), ("this pack: calibrated", "its calibrated schedule"))
+        for ours, subject in (("this pack", "the best of this pack"), ("this pack: normal", "its calibrated schedule"))
         for measure, name, sign in (("psnr", "PSNR", 1), ("lpips", "LPIPS", -1))
     ]
 
@@ -121,7 +131,7 @@ def worst_sentence(rows: list[dict]) -> str:
     """In how many cases the calibrated schedule's worst sample is behind another contestant's."""
     lost = [
         max(row["psnr_worst"] for row in others) - max(row["psnr_worst"] for row in own)
-        for _, own, others in cases(rows, "this pack: calibrated")
+        for _, own, others in cases(rows, "this pack: normal")
     ]
     behind = [one for one in lost if one > 0]
     sizes = f", by {min(behind):.1f} to {max(behind):.1f} dB" if behind else ""
@@ -167,7 +177,7 @@ def write(rows: list[dict], arguments: argparse.Namespace) -> None:
         "# Side by side", "",
         f"Made by `{command()}`: {arguments.steps} steps, simple, decoded frames "
         f"against the full run, {arguments.held_out} held-out samples of other prompts and seeds; "
-        f"calibrated on {arguments.calibrated} samples and {arguments.judges} more that judge whole paths. "
+        f"calibrated on {arguments.calibrated} samples, {arguments.exact_samples} of them replayed for LeMiCa as published. "
         "Calls of a run count every cond; a threshold was searched on the "
         "held-out samples until the calls match; one that makes more than a tenth more of them is shown, not compared. Seconds "
         "are of a CPU that may have had other work.", "",
@@ -205,11 +215,10 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS))
-    parser.add_argument("--calibrated", type=int, default=6, help="samples of the error graph")
-    parser.add_argument("--judges", type=int, default=4, help="further samples that judge whole paths")
+    parser.add_argument("--calibrated", type=int, default=5, help="samples to calibrate with")
+    parser.add_argument("--exact-samples", type=int, default=2, help="samples that are replayed for LeMiCa as published")
     parser.add_argument("--held-out", type=int, default=16)
     parser.add_argument("--longest", type=int, default=12)
-    parser.add_argument("--tries", type=int, default=15)
     parser.add_argument("--work", type=Path, default=Path("output-lemica/side_by_side"))
     parser.add_argument("--name", default="side_by_side", help="of the files that are written")
     parser.add_argument("--write-only", action="store_true", help="tables and plots of the JSON that is there")
