@@ -134,9 +134,10 @@ def teacache_polynomial(arena: Arena, pairs: Sequence[tuple[int, int]]) -> np.nd
 def residuals_by_step(trajectory: Trajectory) -> list[torch.Tensor]:
     """The residuals of every step, those of both conds one after the other."""
     steps: dict[int, list[torch.Tensor]] = {}
-    for (step, slot, *_), (_, residual) in trajectory._residuals.items():
-        if slot[0] == 0:
-            steps.setdefault(step, []).append(residual.float())
+    for batch in trajectory.batches:
+        if batch.stage == 0:
+            residuals = (residual.float() for _, residual in trajectory.residuals(batch).values())
+            steps.setdefault(batch.step, []).extend(residuals)
     return [torch.cat(steps[step]) for step in sorted(steps)]
 
 
