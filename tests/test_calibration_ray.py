@@ -17,7 +17,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from lemica.calibration.job_folder import folder_name
+from lemica.calibration.fit_folder import FitFolder
+from lemica.calibration.job_folder import SKETCH, folder_name
 from ray_calibration import all_loaded, same
 from safetensors.numpy import save_file
 
@@ -169,12 +170,14 @@ def test_fits_of_workers_are_those_of_one_process_to_the_last_bit_at_the_same_co
     assert makers(crew) == {place: [worker] for place, worker in full.items()} and len(set(full.values())) == 2
     done = [progress.done for progress in told]
     assert done == sorted(done) and told[-1].seconds_left < told[len(told) // 2].seconds_left
+    folder = FitFolder(fitted.folder / "jobs" / folder_name("shared"), {}, len(result.graph.segments))
+    left = [one.full for one in folder.load_all()]
+    assert len(left) == 3 and not any(one.whole for one in left), "what makes pictures stays where it was made"
+    assert all(len(one.final) <= SKETCH and not one.derivatives.size for one in left)
     assert same(fitted.alone, fitted.run("shared")), "one process reads what they have written"
 
 
 def test_a_worker_that_is_killed_half_way_through_a_fit_costs_its_own_walks_alone(fits, cluster):
-    from lemica.calibration.fit_folder import FitFolder
-
     fitted, killed = fits("normal"), []
     crew = fitted.crew(2, cluster)
     all_loaded(crew)
@@ -198,7 +201,7 @@ def test_a_worker_that_is_killed_half_way_through_a_fit_costs_its_own_walks_alon
     assert all(len(errors) == 3 for errors in folder.fit_errors().values()) and folder.fit_errors()
 
 
-@pytest.mark.parametrize("stop", [2, 11])
+@pytest.mark.parametrize("stop", [2, 11, 18])
 def test_fits_go_on_in_workers_and_in_one_process_where_the_other_stopped(fits, cluster, stop):
     fitted, name = fits("short"), f"shared {stop}"
     with pytest.raises(Stop):
@@ -207,8 +210,9 @@ def test_fits_go_on_in_workers_and_in_one_process_where_the_other_stopped(fits, 
     name = f"back {stop}"
     with pytest.raises(Stop):
         fitted.run(name, fitted.crew(2, cluster), stop_at(stop + 3))  # what it tells before its workers have loaded the model
-    back = fitted.run(name)
-    assert same(fitted.alone, back) and back.computed < fitted.alone.computed
+    back, known = fitted.run(name), stop == 18
+    assert same(fitted.alone, back)
+    assert back.computed == fitted.alone.computed - known * 3 * 5, "full runs are made again where they are, fits are not"
     for left in (f"shared {stop}", name):
         assert not list((fitted.folder / "jobs" / folder_name(left)).glob("walk-*"))
 
