@@ -223,10 +223,10 @@ def main() -> None:
     from calibrate_demo import measure
 
     demo = DemoModel()
-    source = measure(demo, arguments.source, arguments.samples, "standard", (), 12, 0, arguments.work).graph
+    source = measure(demo, arguments.source, arguments.samples, "short", (), 12, 0, arguments.work).graph
     experiment = AnySteps(demo, source, arguments.held_out, arguments.work)
     for steps in arguments.steps:
-        own = measure(demo, steps, arguments.samples, "standard", (), arguments.longest, 0, arguments.work).graph
+        own = measure(demo, steps, arguments.samples, "short", (), arguments.longest, 0, arguments.work).graph
         least, most = (round(share * steps) for share in SHARES)
         experiment.compare(own, range(most, least - 1, -1))
         write(experiment.tables, arguments)
@@ -242,7 +242,7 @@ def write(tables: Tables, arguments: argparse.Namespace) -> None:
     text = [
         "# One calibration for any step count", "",
         f"Made by `tests/run --script tests/benchmarks/any_steps.py`: embedded model, Euler, simple, sigma shift 5, CFG 4; "
-        f"standard error graphs of {arguments.samples} samples at {arguments.source} and at the other step counts; "
+        f"error graphs of {arguments.samples} full runs at {arguments.source} and at the other step counts; "
         f"{arguments.held_out} held-out samples of other prompts and seeds, decoded frames against the full run of as many "
         "steps.", "", *tables.text,
     ]
