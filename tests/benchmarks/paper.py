@@ -70,7 +70,7 @@ def shifts(work: Path) -> list[list[object]]:
     from lemica.calibration.regrid import regrid
 
     def own(model: DemoModel):
-        return measure(model, STEPS, SAMPLES, "standard", (), 10, 0, work / f"shift {model.shift}").graph
+        return measure(model, STEPS, SAMPLES, "short", (), 10, 0, work / f"shift {model.shift}").graph
 
     source = own(DemoModel())
     rows = []
@@ -118,7 +118,7 @@ def sizes(work: Path) -> list[list[object]]:
 HEAD = ["computed", "schedule", "PSNR dB, mean / worst", "SSIM", "LPIPS, mean / worst"]
 EXPERIMENTS = {
     "shift": (shifts, ["shift", *HEAD], "Figure 6: another trajectory scale",
-              "Solver's paths of standard graphs with 6 samples; the shift 5 graph on the sigmas of other shifts."),
+              "Solver's paths of error graphs of 6 full runs; the shift 5 graph on the sigmas of other shifts."),
     "prompts": (prompts, ["prompts", *HEAD], "Tables 5 and 6: prompts far from the calibration's",
                 "The packaged schedules. Blends are the means of two prompts' tokens: pictures that the model never saw."),
     "size": (sizes, ["size", *HEAD], "Figure 7: other resolutions and lengths",
