@@ -1,6 +1,6 @@
 """What calibration brings on held-out prompts: `tests/run --script tests/benchmarks/calibration_tables.py`.
 
-Calibrates the embedded model (exactly with a few samples, by gains with many) as far as --work does not hold it yet,
+Calibrates the embedded model (by replays with a few samples, by full runs with many) as far as --work does not hold it yet,
 measures paths on samples that no calibration has seen, and writes tables as JSON and Markdown. Everything that was
 measured is kept under --work: started again, it goes on. From nothing it takes some hours on two CPU cores.
 """
@@ -11,14 +11,19 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from held_out import ROOT, HeldOut, Score, spearman  # noqa: E402
 from samples import DemoModel, enter_comfyui  # noqa: E402
+
+if TYPE_CHECKING:
+    from lemica.calibration import ErrorGraph
+    from lemica.calibration.job import Result
 
 HEAD = ["PSNR dB, mean / worst", "SSIM, mean / worst", "LPIPS, mean / worst"]
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -49,11 +54,9 @@ class Tables:
 class Experiments:
     """The comparisons, on one grid of N steps."""
 
-    def __init__(self, held_out: HeldOut, results: dict, budgets: Sequence[int]) -> None:
+    def __init__(self, held_out: HeldOut, exact: Result, full_runs: ErrorGraph, budgets: Sequence[int]) -> None:
         self.held_out, self.budgets = held_out, budgets
-        self.exact, self.standard, self.quick = results["exact"], results["standard"], results["quick"]
-        self.results = results
-        self.graph = self.exact.graph
+        self.exact, self.graph, self.full_runs = exact, exact.graph, full_runs
         self.steps, self.sigmas = self.graph.steps, self.graph.sigmas
 
     def score(self, edges: Sequence, budget: int, objective: str = "minimax") -> Score:
@@ -63,34 +66,27 @@ class Experiments:
         schedule = solve(edges, self.steps, budget, objective=objective).to_schedule("path", "any", self.sigmas)
         return self.held_out.measure(schedule.computed, schedule.rules)
 
-    def of_rules(self, keep: Callable[[str], bool]) -> list:
-        return [edge for edge in self.graph.edges() if keep(str(edge.rule))]
-
-    def first_order(self, rule: str) -> list:
-        """Edges that hold after any computed step, with the error of the one that was replayed."""
-        edges = self.of_rules(lambda text: text == rule)
-        return [
-            edge._replace(before=-1) for edge in edges
-            if edge.before < 0 or edge.before == max(edge.start - (edge.end - edge.start), 0)
-        ]
+    def of_rules(self, start: str) -> list:
+        """Edges of the rules that begin with ``start``."""
+        return [edge for edge in self.graph.edges() if str(edge.rule).startswith(start)]
 
     def table3(self, tables: Tables) -> None:
         rows = []
         for budget in self.budgets:
-            for name, edges in (("any rule per segment", self.graph.edges()), (RECIPE, self.first_order(RECIPE))):
+            for name, edges in (("any rule per segment", self.graph.edges()), (RECIPE, self.of_rules(RECIPE))):
                 for objective in ("minimax", "shortest"):
                     rows.append((budget, f"{objective}, {name}", self.score(edges, budget, objective)))
         about = "Lexicographic minimax against the shortest path on the same exact graph (the paper's Table 3)."
         tables.add("1. Which path", about, rows)
 
     def table2(self, tables: Tables) -> None:
-        graph = self.standard.graph
+        graph = self.full_runs
         counts = [count for count in (1, 5, 10, 20) if count <= len(graph.samples)]
         rows = [
             (budget, f"{count} sample{'s' * (count > 1)}", self.score(graph.take(range(count)).edges(), budget))
             for budget in self.budgets for count in counts
         ]
-        tables.add("2. How many samples", "Minimax paths of standard graphs (the paper's Table 2).", rows)
+        tables.add("2. How many samples", "Minimax paths of the errors of full runs (the paper's Table 2).", rows)
 
     def rules(self, tables: Tables) -> None:
         from lemica.calibration.outcome import uniform
@@ -101,13 +97,11 @@ class Experiments:
             for rule in map(str, self.graph.rules):
                 spaced = self.held_out.measure(uniform(self.steps, budget), [rule] * budget)
                 rows.append((budget, f"uniform, {rule}", spaced))
-            rows.append((budget, f"published recipe: first order, {RECIPE}", self.score(self.first_order(RECIPE), budget)))
             for rule in map(str, self.graph.rules):
-                if rule != RECIPE:
-                    order = "first" if rule.endswith("hold") else "second"
-                    edges = self.of_rules(lambda text, rule=rule: text == rule)
-                    rows.append((budget, f"{order} order, {rule}", self.score(edges, budget)))
-            outputs = self.of_rules(lambda text: text.startswith("output"))
+                order = "first" if rule.endswith("hold") else "second"
+                recipe = "published recipe: " if rule == RECIPE else ""
+                rows.append((budget, f"{recipe}{order} order, {rule}", self.score(self.of_rules(rule), budget)))
+            outputs = self.of_rules("output")
             rows.append((budget, "second order, any output rule per segment", self.score(outputs, budget)))
             rows.append((budget, "second order, any rule per segment", self.score(self.graph.edges(), budget)))
         tables.add("3. Which rule", "Minimax paths of the exact graph, each with the rules it runs with.", rows)
@@ -137,24 +131,25 @@ class Experiments:
         about = "What measuring whole paths adds; of uniform spacing the best rule is shown."
         tables.add("4. Outcome decides", about, rows)
 
-    def modes(self, tables: Tables) -> None:
-        exact = self.graph.mean()
-        tails = self.graph.segments[:, 2] == self.steps
+    def without_replays(self, tables: Tables) -> None:
+        """The errors that follow from full runs, against those of replays."""
+        graph = self.full_runs.take([self.full_runs.samples.index(sample) for sample in self.graph.samples])
         rows = []
-        samples = range(len(self.graph.samples))
-        reference = {budget: self.score(self.graph.edges(), budget) for budget in self.budgets}
-        for mode in ("quick", "standard", "exact"):
-            graph = self.results[f"{mode} of the exact samples"].graph.take(samples)
-            calls = self.results[f"{mode} cost"]
-            rank = spearman(graph.mean()[~tails], exact[~tails])
-            off = abs(graph.mean()[~tails] / exact[~tails] - 1)
-            lost = [reference[b].psnr - self.score(graph.edges(), b).psnr for b in self.budgets]
-            rows.append([mode, calls, f"{calls / self.steps:.0f}", f"{rank:.4f}", f"{sorted(off)[len(off) // 2]:.1%}",
-                         *(f"{value:+.2f}" for value in lost)])
-        head = ["mode", "model steps a sample", "full runs", "Spearman", "median error of an edge",
-                *(f"dB lost at {budget}" for budget in self.budgets)]
-        about = "Errors of inner segments and minimax paths of each mode against the exact graph, on the same samples."
-        tables.plain("5. Quick, standard, exact", about, head, rows)
+        for name in ("output", *map(str, graph.rules)):
+            exact = self.of_rules(name)
+            told = [edge for edge in graph.edges() if str(edge.rule).startswith(name)]
+            errors = {edge[:4]: edge.error for edge in told}
+            lost = [self.score(exact, budget).psnr - self.score(told, budget).psnr for budget in self.budgets]
+            rank = spearman([errors[edge[:4]] for edge in exact], [edge.error for edge in exact])
+            rows.append([
+                "any output rule" if name == "output" else name, f"{rank:.4f}", *(f"{value:+.2f}" for value in lost),
+            ])
+        about = (
+            "Errors of segments and minimax paths of full runs alone against those of the exact graph, on the same samples. "
+            "Those of full runs are of the latent after the segment, those of replays of the final latent."
+        )
+        head = ["rule", "Spearman", *(f"dB lost at {budget}" for budget in self.budgets)]
+        tables.plain("5. Without replays", about, head, rows)
 
     def prediction(self, tables: Tables) -> None:
         from lemica.calibration import sweep
@@ -176,36 +171,13 @@ class Experiments:
         tables.plain("6. Prediction and outcome", about, head, rows)
 
 
-def calibrations(demo: DemoModel, arguments: argparse.Namespace) -> dict:
-    """Every calibration that the tables need, by mode."""
-    sys.path.insert(0, str(ROOT / "workflows" / "demo_model"))
-    from calibrate_demo import measure
-    from lemica.calibration.estimate import replay_calls, replayed_edges
-
-    def run(mode: str, samples: int, budgets: Sequence[int]) -> object:
-        return measure(
-            demo, arguments.steps, samples, mode, budgets, arguments.longest, arguments.tries, arguments.work,
-            arguments.judges if budgets else 0,
-        )
-
-    results = {"exact": run("exact", arguments.exact_samples, arguments.all_budgets)}
-    graph = results["exact"].graph
-    for mode in ("quick", "standard", "exact"):
-        results[f"{mode} of the exact samples"] = run(mode, arguments.exact_samples, ())
-        replays = replayed_edges(graph.segments, graph.steps, graph.rules, mode)
-        results[f"{mode} cost"] = graph.steps + replay_calls(graph.segments, graph.steps, replays)
-    for mode in ("standard", "quick"):
-        results[mode] = run(mode, arguments.samples, ())
-    return results
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--budgets", type=int, nargs="+", default=[25, 17, 10, 7])
     parser.add_argument("--longest", type=int, default=12)
-    parser.add_argument("--samples", type=int, default=20, help="of the standard graph")
-    parser.add_argument("--exact-samples", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=20, help="full runs")
+    parser.add_argument("--exact-samples", type=int, default=3, help="the first of them, replayed")
     parser.add_argument("--judges", type=int, default=3, help="further samples that judge whole paths")
     parser.add_argument("--held-out", type=int, default=16)
     parser.add_argument("--tries", type=int, default=40)
@@ -214,16 +186,19 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     enter_comfyui()
     sys.path.insert(0, str(ROOT / "workflows" / "demo_model"))
-    from calibrate_demo import preset_budgets
+    from calibrate_demo import measure
 
-    arguments.all_budgets = sorted({*arguments.budgets, *preset_budgets(arguments.steps)}, reverse=True)
-    demo = DemoModel()
-    results = calibrations(demo, arguments)
+    demo, steps, longest = DemoModel(), arguments.steps, arguments.longest
+    exact = measure(
+        demo, steps, arguments.exact_samples, "exact", arguments.budgets, longest, arguments.tries, arguments.work,
+        arguments.judges,
+    )
+    full_runs = measure(demo, steps, arguments.samples, "short", (), longest, 0, arguments.work).graph
     held_out = HeldOut(demo, arguments.steps, arguments.held_out, arguments.work / "held_out.json")
-    experiments = Experiments(held_out, results, arguments.budgets)
+    experiments = Experiments(held_out, exact, full_runs, arguments.budgets)
     tables = Tables()
     for experiment in (
-        experiments.table3, experiments.table2, experiments.rules, experiments.outcome, experiments.modes,
+        experiments.table3, experiments.table2, experiments.rules, experiments.outcome, experiments.without_replays,
         experiments.prediction,
     ):
         experiment(tables)
