@@ -70,19 +70,19 @@ class Bench:
         conds = conditioning(made, 1), conditioning(made, 2)
         return cls(model, made.latent, made.cfg, conds, f"Random weights: {made.about}", compiled)
 
-    def run(self, model, batch: int = 1, steps: int = STEPS) -> tuple[float, int]:
-        """Seconds of one run of so many samples and its peak of GPU memory in bytes."""
+    def run(self, model) -> tuple[float, int]:
+        """Seconds of one run and its peak of GPU memory in bytes."""
         import comfy.sample
         import torch
 
-        latent = torch.zeros((batch, *self._latent[1:]))
+        latent = torch.zeros(self._latent)
         noise = comfy.sample.prepare_noise(latent, 1)
         if self._gpu:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         begin = time.perf_counter()
         comfy.sample.sample(
-            model, noise, steps, self._cfg, "euler", "simple", *self._conds, latent, seed=1, disable_pbar=True
+            model, noise, STEPS, self._cfg, "euler", "simple", *self._conds, latent, seed=1, disable_pbar=True
         )
         if self._gpu:
             torch.cuda.synchronize()
