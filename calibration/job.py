@@ -77,11 +77,12 @@ class Pending:
     stage: str
     measured: Measured | None
     todo: list[int]
+    needs_whole: bool
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to measure."""
-        return self.measured is not None and not self.todo
+        return self.measured is not None and not self.todo and self.measured.full.whole >= self.needs_whole
 
 
 class Job:
@@ -222,10 +223,9 @@ class Job:
         measured = self.folder.load(sampling.sample, sampling.conds)
         if measured is not None:
             self._check_answers(place, measured.full)
-            if self._needs_whole and not measured.full.whole:
-                measured = None  # another machine made it, and has what is missing
         todo = self._wanted if measured is None else self._wanted[np.isnan(measured.replayed[self._wanted])]
-        pending = Pending(place, f"sample {place + 1} of {len(self._samplings)}", measured, todo.tolist())
+        stage = f"sample {place + 1} of {len(self._samplings)}"
+        pending = Pending(place, stage, measured, todo.tolist(), self._needs_whole)
         known = np.setdiff1d(self._wanted, todo)
         self._done += replay_calls(self._segments, self._steps, known)
         if pending.complete:
@@ -249,10 +249,15 @@ class Job:
         Raises:
             OtherPictureError: it ends elsewhere than the one that the sample was begun with.
         """
-        if pending.measured is None:
+        known = pending.measured
+        if known is None:
             pending.measured = Measured(full, np.full(len(self._segments), np.nan))
             self.folder.save(full)
-        check_same(sketch_of(full.final), sketch_of(pending.measured.full.final), full.sample)
+            return
+        check_same(sketch_of(full.final), sketch_of(known.full.final), full.sample)
+        if full.whole and not known.full.whole:  # another machine made it, and had what was missing
+            known.full = full
+            self.folder.save(full)
 
     def _replayed(self, pending: Pending, edge: int, error: float, seconds: float) -> None:
         """Write down what a replay gave, and tell it."""

@@ -131,7 +131,7 @@ const hints = (page, words) =>
   )
 
 const settled = (page) =>
-  set(page, { steps: given.steps, mode: 'standard', tries: 1, name: given.name, rules: 'output', seed: 5 })
+  set(page, { steps: given.steps, mode: 'exact', tries: 1, name: given.name, rules: 'output', seed: 5 })
 
 /** The workflow as it came, with the settings of the calibration, once its node says this. */
 async function fresh(page, words) {
@@ -146,22 +146,21 @@ await onPage(async (page) => {
   // As an earlier version has saved it
   const saved = fs.readFileSync(given.workflow, 'utf8').replace('"short"', '"standard"')
   await load(page, JSON.parse(saved))
-  await settled(page)
   const effort = await page.evaluate(
     () =>
       window.app.graph._nodes
         .find((one) => one.type === 'LeMiCaCalibrate')
         .widgets.find(({ name }) => name === 'mode').value
   )
+  await settled(page)
   await focusOn(page, NODE, 1, 100, 150)
-  const before = await until(page, 'an estimate', () => view(page), ({ hinted }) => hinted.startsWith('At least'))
+  const before = await until(page, 'an estimate', () => view(page), ({ hinted }) => hinted.startsWith('About'))
 
   const idle = await frames(page, 2)
   await queue(page, false)
   await page.waitForSelector('.lemica-calibrate-view .lemica-progress:not(.lemica-hidden)')
   const begun = await view(page)
   await page.waitForSelector('.lemica-calibrate-view .lemica-map:not(.lemica-hidden)')
-  const first = await coloured(page)
   const busy = await frames(page, 2)
   await focusOn(page, NODE, 1, 100, 150)
   const running = { ...(await view(page)), coloured: await coloured(page) }
@@ -228,7 +227,7 @@ await onPage(async (page) => {
   await hints(page, 'other')
   const other = await view(page)
   return {
-    quiet, flooded, ink, kept, finished, other, effort, first,
+    quiet, flooded, ink, kept, finished, other, effort,
     before, begun, running, stopped, resumed, error, done, solver, words, hovered, reloaded, vue, vueBox, idle, busy
   }
 }, { width: 1300, height: 1500 })
