@@ -290,6 +290,8 @@ class JobFolder:
                 raise GraphError("it is a link")
             metadata, tensors = read_tensors(path, MAX_BYTES)
             about = json.loads(metadata.get(_KEY, "null"))
+            if not isinstance(about, dict):
+                raise GraphError("it does not say what it is of")
             if about["schema"] != SCHEMA:
                 raise GraphError(f"its schema is {about['schema']}, this version of ComfyUI-LeMiCa reads {SCHEMA}")
             if not isinstance(about["conds"], str):
