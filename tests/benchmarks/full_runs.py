@@ -102,7 +102,8 @@ def rows_of(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict
     others = RESULTS / ("side_by_side_sde.json" if sampler.endswith("sde") else "side_by_side.json")
     for row in json.loads(others.read_text(encoding="utf-8")):
         mine = (row["model"], row["sampler"]) == (name, sampler) and row["budget"] in arguments.budgets
-        if mine and "each" in row and row["what"] not in ("this pack: short", "this pack: normal"):
+        same = mine and len(row.get("each", {}).get("psnr", ())) == arguments.held_out
+        if same and row["what"] not in ("this pack: short", "this pack: normal"):
             rows.append({
                 "model": name, "sampler": sampler, "budget": row["budget"], "calls": row["calls"],
                 "way": row["what"].replace("this pack: calibrated", "this pack: standard, hundreds of full runs"),
