@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from .segments import all_segments
 from .settings import Cell, Cost, Progress, Settings, duration
 
 __all__ = ["Cell", "Cost", "Job", "Progress", "Result", "Settings", "duration"]
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -179,8 +181,8 @@ class Job:
         try:
             measured = self._measure_all()
             graph = self._graph(measured)
-            decide = self._fitter(measured) if self.settings.fits else self._decide
-            outcomes = {budget: decide(graph, budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
+            decide = self._fitter(measured) if self.settings.fits else partial(self._decide, graph)
+            outcomes = {budget: decide(budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
             samples = [[sampling.sample.seed, sampling.sample.prompt] for sampling in self._judged]
             self.folder.finish({**self.settings.effort, "samples": samples})
             return Result(graph, outcomes, self._computed() - before, self.settings.metric)
@@ -321,7 +323,7 @@ class Job:
 
     # Whole paths, fitted
 
-    def _fitter(self, measured: Sequence[Measured]) -> Callable[[ErrorGraph, int], Outcome]:
+    def _fitter(self, measured: Sequence[Measured]) -> Callable[[int], Outcome]:
         """Decides on the best path of a budget, by the outcome of fits."""
         settings = self.settings
         rows = all_segments(self._steps, settings.longest, (OUTPUT_FITTED,))
@@ -343,7 +345,7 @@ class Job:
             errors = (*fit.errors.values(), *judged)
             return Outcome(fitted, errors) if best is None or surely_better(errors, best.errors) else None
 
-        def decide(_: ErrorGraph, budget: int) -> Outcome:
+        def decide(budget: int) -> Outcome:
             nonlocal stage
             stage = f"paths with {budget} computed steps"
             self._done = self._done_before(budget)

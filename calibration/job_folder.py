@@ -222,11 +222,11 @@ class JobFolder:
         if self.unknown_patches and "patches" in different:
             different.remove("patches")
         if different:
-            shown = "; ".join(
+            settings = "; ".join(
                 f"{key[:60]}: {_short(theirs.get(key))} there, {_short(identity.get(key))} here" for key in different[:12]
             )
             raise JobError(
-                f"There is a calibration {self.path.name!r} already, made with other settings ({shown}): give this one "
+                f"There is a calibration {self.path.name!r} already, made with other settings ({settings}): give this one "
                 "another name, or the same settings to go on with it."
             )
 

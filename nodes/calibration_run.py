@@ -225,7 +225,7 @@ def calibrate(
     )
     make = Job
     if on_ray is not None and order.ray.strip():
-        make = on_ray(node, samplings, settings, order, broadcast.show)
+        make = on_ray(node, samplings, settings, order.ray.strip(), order.workers, broadcast.show)
     job = make(
         calibrations().root, name, samplings, settings, distance=distance,
         others=() if settings.fits else others_of(match, samplings[0].sigmas, settings.budgets),

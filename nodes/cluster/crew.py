@@ -7,7 +7,6 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import comfy.cli_args
 import comfy.model_management
@@ -21,12 +20,9 @@ from ...calibration.settings import Settings
 from .addresses import check_address
 from .upstream import facts_of, upstream
 
-if TYPE_CHECKING:
-    from ..calibration_run import Order
-
 
 def on_ray(
-    node: type[io.ComfyNode], samplings: Sequence[Sampling], settings: Settings, order: Order,
+    node: type[io.ComfyNode], samplings: Sequence[Sampling], settings: Settings, address: str, workers: int,
     on_preview: Callable[[bytes], None],
 ) -> Callable[..., CrewJob]:
     """What makes the job of a node whose runs a crew makes; its workers run the part of the prompt that leads up to it.
@@ -34,7 +30,6 @@ def on_ray(
     Raises:
         JobError: the owner of the server has not listed the address.
     """
-    address = order.ray.strip()
     check_address(address)
     node_id = node.hidden.unique_id
     prompt = upstream(node.hidden.dynprompt, node_id)
@@ -55,7 +50,7 @@ def on_ray(
         "host": platform.node(),
     }
     hired = crew.Crew(
-        crew.Order(address, order.workers, sys.executable, home, calibration),
+        crew.Order(address, workers, sys.executable, home, calibration),
         check=comfy.model_management.throw_exception_if_processing_interrupted, on_preview=on_preview,
     )
     return partial(CrewJob, crew=hired)
