@@ -21,8 +21,3 @@ def l2(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 LATENT_DISTANCES: dict[str, Distance] = {"l1": l1, "l2": l2}
-
-
-def flat(x: torch.Tensor) -> torch.Tensor:
-    """Latents as one row of float32 on the CPU."""
-    return x.flatten().float().cpu()

@@ -154,17 +154,7 @@ def test_a_fit_keeps_no_more_latents_of_a_cond_than_it_weighs(tiny_wan, wan, ins
 @pytest.mark.parametrize("cfg", [4.0, 1.0])
 def test_fitted_steps_cost_at_most_twice_as_much_as_held_ones(tiny_wan, wan, install, cfg):
     """In elements that operations give, from the callback of one step to that of the next: no machine is quiet enough."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Counting(TorchDispatchMode):
-        elements = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            found = function(*args, **(kwargs or {}))
-            for one in found if isinstance(found, tuple | list) else [found]:
-                self.elements += one.numel() if isinstance(one, torch.Tensor) else 0
-            return found
+    from counted_elements import Counting
 
     computed, steps = (0, 1, 2, 3, 4, 7, 10), 14
 

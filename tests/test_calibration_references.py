@@ -524,20 +524,11 @@ def test_a_fit_that_is_killed_goes_on_and_makes_one_step_of_a_sample_twice_at_mo
 
 def test_recording_touches_at_most_three_percent_of_what_a_run_does(comfy, tiny_wan, wan):
     """In elements that operations give, which needs no quiet machine; this model is far smaller than any real one."""
+    from counted_elements import Counting
     from lemica.cache.placement import Placement
     from lemica.cache.run import SamplingRun
     from lemica.calibration.references.reference import Recorder
     from lemica.calibration.replay import full_schedule
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Counting(TorchDispatchMode):
-        elements = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            found = function(*args, **(kwargs or {}))
-            for one in found if isinstance(found, tuple | list) else [found]:
-                self.elements += one.numel() if isinstance(one, torch.Tensor) else 0
-            return found
 
     sampling = sampling_of(wan, "euler", steps=4, latent={"samples": torch.zeros(1, 16, 2, 32, 32)})
     segments = sampling.segments()
