@@ -21,7 +21,13 @@ from .segments import GraphError, checked_segments
 MODES = ("short", "normal", "exact")
 FORMER_MODES = {"quick": "short", "standard": "normal"}
 """Of calibrations that were made before errors followed from full runs, and what does their work now."""
+KNOWN_MODES = (*MODES, *FORMER_MODES)
 METRICS = ("l1", "l2", "lpips")
+
+
+def present_mode(mode: str) -> str:
+    """The mode that does the work of this one, of KNOWN_MODES, now."""
+    return FORMER_MODES.get(mode, mode)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,7 +58,7 @@ class ErrorGraph:
         check_name(self.family, "family")
         if not isinstance(self.model, ModelIdentity):
             raise GraphError(f"model is {shown(self.model)}: give the ModelIdentity of the calibrated model.")
-        for what, value, choices in (("mode", self.mode, (*MODES, *FORMER_MODES)), ("metric", self.metric, METRICS)):
+        for what, value, choices in (("mode", self.mode, KNOWN_MODES), ("metric", self.metric, METRICS)):
             if value not in choices:
                 raise GraphError(f"{what} is {shown(value)}: choose one of {', '.join(choices)}.")
         for what, values, kind in (("rules", self.rules, Rule), ("samples", self.samples, Sample)):

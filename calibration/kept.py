@@ -22,8 +22,8 @@ MOST_STEPS = 1000
 class Wanted:
     """What a node asks for, as far as it is known before it runs.
 
-    ``effort``: as Settings has it. ``settings``: those parts of a job's identity that are known, ``steps`` among them where
-    they are; ``setup`` likewise. ``samples``: seed and prompt each, None for a prompt that is connected.
+    ``effort``: as ``effort_of`` gives it. ``settings``: those parts of a job's identity that are known, ``steps`` among them
+    where they are; ``setup`` likewise. ``samples``: seed and prompt each, None for a prompt that is connected.
     """
 
     effort: Mapping[str, object]

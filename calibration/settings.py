@@ -40,8 +40,8 @@ class Settings:
 
     @property
     def effort(self) -> dict[str, object]:
-        """What decides how much is measured, in plain values."""
-        return {"mode": self.mode, "safe": self.safe} if self.fits else {"mode": self.mode, "tries": self.tries}
+        """See ``effort_of``."""
+        return effort_of(self.mode, self.tries, self.safe)
 
     def check(self, steps: int) -> None:
         """JobError unless the settings fit a run of N steps."""
@@ -68,6 +68,11 @@ class Settings:
         for budget in self.budgets:
             if not 1 <= budget <= steps:
                 raise JobError(f"Budget {budget} does not fit a run of {steps} steps: give numbers from 1 to {steps}.")
+
+
+def effort_of(mode: str, tries: int, safe: bool) -> dict[str, object]:
+    """What decides how much is measured in a mode, in plain values."""
+    return {"mode": mode, "tries": tries} if mode == "exact" else {"mode": mode, "safe": safe}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from ..cache.blocks import stack_family
 from ..cache.identity import identify
 from ..cache.wrapper import OTHER_CACHES
 from ..calibration import METRICS, MODES
-from ..calibration.graph import FORMER_MODES
+from ..calibration.graph import KNOWN_MODES, present_mode
 from ..calibration.job import Job, Settings
 from ..calibration.job_folder import JobError, told_what_is_kept
 from ..calibration.latents import Distance
@@ -119,11 +119,6 @@ class Order:
     workers: int = 0
     safe: bool = True
 
-    @property
-    def effort(self) -> str:
-        """The mode of the calibration; workflows of earlier versions hold other words for it."""
-        return FORMER_MODES.get(self.mode, self.mode)
-
     def check(self, model: ModelPatcher) -> None:
         """JobError for what this model, or this machine, cannot measure."""
         if "residual" in self.rules and stack_family(model) is None:
@@ -191,8 +186,7 @@ class Calibrating(io.ComfyNode):
 
         ComfyUI checks the choice of an input that is named here no more, and hands over growing inputs unasked.
         """
-        known = (*MODES, *FORMER_MODES)
-        return mode in known or f"{str(mode)[:80]!r} is none of {', '.join(MODES)}"
+        return mode in KNOWN_MODES or f"{str(mode)[:80]!r} is none of {', '.join(MODES)}"
 
     @classmethod
     def measure(
@@ -251,7 +245,7 @@ def _settings(match: Match, sigmas: Sequence[float], setup: Mapping[str, object]
     budgets = tuple(sorted({preset_budget(match, preset, steps) for preset in PRESETS}))
     longest = order.longest or longest_segment(steps, budgets[0])
     settings = Settings(
-        family=match.key, model=match.identity, mode=order.effort, metric=order.metric, rules=RULES[order.rules],
+        family=match.key, model=match.identity, mode=present_mode(order.mode), metric=order.metric, rules=RULES[order.rules],
         longest=longest, budgets=budgets, tries=order.tries, safe=order.safe, setup=setup,
     )
     settings.check(steps)

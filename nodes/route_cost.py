@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..calibration import MODES, all_segments
 from ..calibration.cost import cost_of
 from ..calibration.estimate import replay_calls, replayed_edges
-from ..calibration.graph import FORMER_MODES
+from ..calibration.graph import KNOWN_MODES, present_mode
 from ..calibration.settings import Settings
 from ..schedules import PRESETS, Match, ModelIdentity, Rule, nominal_sigmas, preset_budget
 from .calibration_run import RULES, longest_segment, others_of
@@ -31,7 +31,7 @@ def show_cost(body: Body) -> dict[str, object]:
     ):
         if not least <= value <= most:
             raise RequestError(f"{what} is {value}: give a whole number from {least} to {most}.")
-    mode = body.one_of("mode", (*MODES, *FORMER_MODES), MODES[0])
+    mode = present_mode(body.one_of("mode", KNOWN_MODES, MODES[0]))
     rules = RULES[body.one_of("rules", tuple(RULES), "output")]
     key = body.text("family") if "family" in body else None
     family = next((family for family in library().families() if family.key == key), None)
@@ -41,8 +41,8 @@ def show_cost(body: Body) -> dict[str, object]:
     if not 2 <= longest <= steps:
         raise RequestError(f"longest is {longest} in a run of {steps} steps: give 0, or a number from 2 to {steps}.")
     settings = Settings(
-        family=match.key, model=match.identity, mode=FORMER_MODES.get(mode, mode), metric="l2", rules=rules,
-        longest=longest, budgets=budgets, tries=tries,
+        family=match.key, model=match.identity, mode=mode, metric="l2", rules=rules, longest=longest,
+        budgets=budgets, tries=tries,
     )
     settings.check(steps)
     replays, others = 0, []

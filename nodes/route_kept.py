@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..calibration import METRICS, MODES
-from ..calibration.graph import FORMER_MODES
+from ..calibration.graph import KNOWN_MODES, present_mode
 from ..calibration.kept import Wanted, kept_of
+from ..calibration.settings import effort_of
 from .calibrate import PROMPTS
 from .calibration_run import RULES
 from .library import calibrations
@@ -28,9 +29,7 @@ def show_kept(body: Body) -> dict[str, object]:
     ):
         if not least <= value <= most:
             raise RequestError(f"{what} is {value}: give a whole number from {least} to {most}.")
-    mode = body.one_of("mode", (*MODES, *FORMER_MODES), MODES[0])
-    mode = FORMER_MODES.get(mode, mode)
-    effort = {"mode": mode, "tries": tries} if mode == "exact" else {"mode": mode, "safe": body.flag("safe", True)}
+    effort = effort_of(present_mode(body.one_of("mode", KNOWN_MODES, MODES[0])), tries, body.flag("safe", True))
     rules = RULES[body.one_of("rules", tuple(RULES), "output")]
     settings: dict[str, object] = {"metric": body.one_of("metric", METRICS, "l1"), "rules": [str(rule) for rule in rules]}
     settings |= {key: body.count(key) for key in ("steps", "longest") if key in body and body.count(key)}
