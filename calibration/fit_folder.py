@@ -13,7 +13,9 @@ from safetensors.numpy import save as to_bytes
 from ..cache.trajectory import Batch, Trajectory
 from ..schedules import ScheduleError
 from ..schedules.store import load_json
-from .job_folder import MAX_BYTES, FullRun, JobError, JobFolder, sample_id
+from .full_run import FullRun
+from .job_error import JobError
+from .job_folder import MAX_BYTES, JobFolder, sample_id
 from .sample import Sample
 from .segments import GraphError
 from .tensor_file import read_tensors

@@ -9,7 +9,8 @@ from operator import add
 
 from ..cache.trajectory import Trajectory
 from .fit_folder import Fit, FitFolder
-from .job_folder import FullRun, sample_id
+from .full_run import FullRun
+from .job_folder import sample_id
 from .references.closed_loop import PAST, Products, fit, half_slope
 from .references.walk import Walk, Weights
 from .replay import Replays

@@ -9,7 +9,7 @@ one step of every sample on a path that is being fitted, is made twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,53 +22,22 @@ from .estimate import errors_of, replay_calls, replayed_edges
 from .fit_folder import FitFolder
 from .fitted_paths import FittedPaths
 from .fitting import Fitting
+from .full_run import FullRun, Measured, check_same, sketch_of
 from .graph import ErrorGraph
-from .job_folder import FullRun, JobError, Measured, check_same, folder_name, sketch_of, told_what_is_kept
+from .job_error import JobError, told_what_is_kept
+from .job_folder import folder_name
 from .latents import LATENT_DISTANCES, Distance
 from .outcome import Contest, Outcome, Route, candidates, sample_by_sample, surely_better
 from .references.arrival import Segments
 from .references.response import NoResponseError
 from .references.segment_errors import segment_errors
 from .replay import Replays
+from .result import Result
 from .sampling import Callback, Sampling
 from .segments import all_segments
 from .settings import Cell, Cost, Progress, Settings, duration
 
 __all__ = ["Cell", "Cost", "Job", "Progress", "Result", "Settings", "duration"]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The error graph, per budget the outcome of its best route, and how many steps were computed for them this time.
-
-    ``metric``: what the errors of the outcomes are; those of the graph have a metric of their own.
-    """
-
-    graph: ErrorGraph
-    outcomes: Mapping[int, Outcome]
-    computed: int
-    metric: str
-
-    def schedules(self, name: str) -> list[Schedule]:
-        """The schedules that were measured best, one a budget, named ``name/NbB``."""
-        graph = self.graph
-        return [
-            Schedule(
-                name=f"{name}/{graph.steps}b{budget}",
-                family=graph.family,
-                steps=graph.steps,
-                computed=outcome.route.computed,
-                rules=outcome.route.rules,
-                weights=outcome.route.weights,
-                origin="calibrated",
-                sigmas=graph.sigmas,
-                source={
-                    **graph.provenance(name), "metric": self.metric, "path": outcome.route.found,
-                    "measured": outcome.figures,
-                },
-            )
-            for budget, outcome in sorted(self.outcomes.items(), reverse=True)
-        ]
 
 
 @dataclass(slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,8 @@ from safetensors.numpy import save as to_bytes
 from ..schedules.atomic import remove_left, write_atomically, write_changed
 from ..schedules.schedule import shown
 from ..schedules.store import load_json
+from .full_run import FullRun, Measured
+from .job_error import JobError
 from .sample import Sample
 from .segments import GraphError
 from .tensor_file import read_tensors
@@ -27,69 +28,10 @@ SCHEMA = 1
 MAX_BYTES = 1 << 30
 """Of one file: mostly a latent for every answer of a full run, or for every computed step."""
 
-SKETCH = 32
-"""How many values of a latent it is recognised by."""
-
-SAME = 0.05
-"""How far what a model gives may be off, as a share of its size: a GPU's rounding, not another model."""
-
 RUN, REPLAYS = "run-", "replays-"
 """How the files of a sample's full run and of its replays begin."""
 
 _KEY = "lemica_sample"
-
-
-class JobError(ValueError):
-    """A calibration cannot begin or go on: its name is taken, or its files are not those of this calibration."""
-
-
-class OtherPictureError(JobError):
-    """A full run ends elsewhere than the one that the sample was begun with."""
-
-
-@contextmanager
-def told_what_is_kept() -> Iterator[None]:
-    """A full disk, or a full quota, is told with what it means for a calibration; still an OSError of that number."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        told = "The disk is full, what was measured is kept: free some space and queue the calibration again to go on."
-        raise OSError(error.errno, told) from error
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class FullRun:
-    """What is kept of a sample's full run.
-
-    Args:
-        sample: the sample.
-        conds: a digest of its conds.
-        final: the final latent, flat, float32.
-        derivatives: of its answers, sketched, [K, C, S], float32; K and C are 0 for a sampler without a response.
-        gram: their mean products, [K * C, K * C], float64.
-        whole: False where it was made on another machine: then ``final`` is a few values of it, and S is 0.
-    """
-
-    sample: Sample
-    conds: str
-    final: np.ndarray
-    derivatives: np.ndarray
-    gram: np.ndarray
-    whole: bool = True
-
-    def to_send(self) -> FullRun:
-        """What of it leaves the machine that made it."""
-        return replace(self, final=sketch_of(self.final), derivatives=self.derivatives[..., :0], whole=False)
-
-
-@dataclass(slots=True)
-class Measured:
-    """What is known of one sample: its full run, and the errors that were replayed, [edges], NaN where none was."""
-
-    full: FullRun
-    replayed: np.ndarray
 
 
 @dataclass(slots=True)
@@ -309,22 +251,6 @@ def _broken(path: Path) -> Iterator[None]:
             f"{path.parent.name}/{path.name} is no sample of this calibration ({str(error)[:300]}): move it away "
             "to measure that sample again."
         ) from None
-
-
-def sketch_of(final: np.ndarray) -> np.ndarray:
-    """A few values of a final latent, to recognise it by."""
-    return final[np.linspace(0, len(final) - 1, min(SKETCH, len(final))).astype(np.int64)]
-
-
-def check_same(given: np.ndarray, known: np.ndarray, sample: Sample) -> None:
-    """OtherPictureError unless the model gives what it gave when the sample was begun."""
-    difference = np.abs(given - known).mean() if given.shape == known.shape else np.inf
-    if not difference <= SAME * np.abs(known).mean():
-        raise OtherPictureError(
-            f"For prompt {sample.prompt[:60]!r}, seed {sample.seed}, the model gives another picture than when this "
-            "calibration was begun: a LoRA, the checkpoint or the code has changed. Give the calibration another name, or go "
-            "back to what it was begun with."
-        )
 
 
 def sample_id(sample: Sample, conds: str) -> str:

@@ -17,7 +17,7 @@ from ..cache.run import SamplingRun
 from ..cache.steps import segment_actions
 from ..cache.trajectory import Trajectory
 from ..schedules import Rule, Schedule
-from .job_folder import FullRun
+from .full_run import FullRun
 from .latents import Distance
 from .references.arrival import Segments
 from .references.reference import Recorder, Reference, gram

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..schedules import ModelIdentity, Rule
 from .graph import METRICS, MODES
-from .job_folder import JobError
+from .job_error import JobError
 
 
 @dataclass(frozen=True, slots=True)

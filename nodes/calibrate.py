@@ -11,7 +11,7 @@ import torch
 from comfy_api.latest import io
 
 from ..calibration import Sample
-from ..calibration.job_folder import JobError
+from ..calibration.job_error import JobError
 from ..calibration.sampling import AttachedModel, Sampling, digest_conds, ksampler_sampling
 from .calibration_run import Calibrating, Order, lines_of, measuring_inputs, result_outputs
 

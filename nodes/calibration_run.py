@@ -18,7 +18,7 @@ from ..cache.wrapper import OTHER_CACHES
 from ..calibration import METRICS, MODES
 from ..calibration.graph import KNOWN_MODES, present_mode
 from ..calibration.job import Job, Settings
-from ..calibration.job_folder import JobError, told_what_is_kept
+from ..calibration.job_error import JobError, told_what_is_kept
 from ..calibration.latents import Distance
 from ..calibration.quality import measure
 from ..calibration.sampling import Sampling

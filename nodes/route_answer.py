@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ..calibration import GraphError, InfeasibleError, SolverError
-from ..calibration.job_folder import JobError
+from ..calibration.job_error import JobError
 from ..calibration.store import CalibrationTakenError, UnknownCalibrationError
 from ..schedules import ScheduleError
 from ..schedules.schedule import is_count, shown

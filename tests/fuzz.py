@@ -257,7 +257,7 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
 def fuzz(target: Callable[[Random], None], name: str, seeds: Iterator[object], watch: Watch) -> Said:
     """Feed a parser; a seed is whatever Random takes, or a Random."""
     from lemica.calibration import GraphError, SolverError
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
     from lemica.nodes.route_guard import ForbiddenError
     from lemica.schedules import ScheduleError
 

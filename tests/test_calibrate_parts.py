@@ -34,7 +34,7 @@ def test_typed_prompts_are_encoded_line_by_line_beside_what_is_connected(comfy):
 
 
 def test_residual_rules_need_a_known_block_stack(comfy):
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
     from lemica.nodes.calibration_run import Order
     from tiny_wan import make_wan
 

@@ -199,7 +199,7 @@ def test_the_outcome_is_measured_and_never_worse_than_uniform_spacing(comfy, tin
 
 def test_every_sampler_of_ksampler_is_measured_or_refused_with_its_reason(comfy, tiny_wan, wan, tmp_path):
     import comfy.samplers
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
     from lemica.calibration.replay import ReplayError
 
     refused = []
@@ -243,7 +243,7 @@ def test_a_model_that_gives_nan_is_named_and_what_was_measured_stays(comfy, tiny
 
 
 def test_another_model_under_the_same_name_is_noticed_when_a_half_measured_sample_goes_on(comfy, tiny_wan, wan, tmp_path):
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
 
     told = []
 
@@ -261,7 +261,7 @@ def test_another_model_under_the_same_name_is_noticed_when_a_half_measured_sampl
 
 @pytest.mark.parametrize("stop_at", [2, 5])
 def test_another_model_under_the_same_name_is_noticed_when_fits_go_on(comfy, tiny_wan, wan, tmp_path, stop_at):
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
 
     told = []
 
@@ -292,7 +292,7 @@ def test_another_model_under_the_same_name_is_noticed_when_fits_go_on(comfy, tin
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_anything_runs(comfy, tiny_wan, wan, tmp_path, changed, told):
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
 
     with pytest.raises(JobError, match=told):
         make_job(tmp_path, [make_sampling(tiny_wan, wan)], **changed)
@@ -300,7 +300,7 @@ def test_settings_that_do_not_fit_are_refused_before_anything_runs(comfy, tiny_w
 
 
 def test_no_samples_one_step_and_mixed_grids_are_refused(comfy, tiny_wan, wan, tmp_path):
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
 
     with pytest.raises(JobError, match="one prompt or more"):
         make_job(tmp_path, [])

@@ -12,7 +12,9 @@ import torch
 from lemica.cache.trajectory import Batch, Trajectory
 from lemica.calibration import Sample
 from lemica.calibration.fit_folder import Fit, FitFolder
-from lemica.calibration.job_folder import FullRun, JobError, Measured, folder_name
+from lemica.calibration.full_run import FullRun, Measured
+from lemica.calibration.job_error import JobError
+from lemica.calibration.job_folder import folder_name
 
 IDENTITY = {"sigmas": [1.0, 0.5, 0.0], "rules": ["output hold"], "cfg": 4.0}
 EDGES = 3

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 from lemica.calibration.fit_folder import FitFolder
-from lemica.calibration.job_folder import SKETCH, folder_name
+from lemica.calibration.full_run import SKETCH
+from lemica.calibration.job_folder import folder_name
 from ray_calibration import all_loaded, same
 from safetensors.numpy import save_file
 
@@ -236,7 +237,7 @@ def test_a_worker_ten_times_slower_makes_less_and_the_other_takes_over(demo, clu
 
 
 def test_workers_of_another_version_are_refused_and_told_apart(demo, cluster):
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
 
     facts = demo.order(1).calibration["facts"] | {"ComfyUI": "0.0.1", "wan_tiny.safetensors": "0" * 64}
     with pytest.raises(JobError) as caught:
@@ -289,7 +290,7 @@ def test_without_ray_or_a_cluster_the_reason_is_told(demo, tmp_path: Path):
     from dataclasses import replace
 
     from lemica.calibration.cluster.crew import Crew
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
 
     order = demo.order(1)
     with pytest.raises(JobError, match="cannot be reached"):
@@ -355,7 +356,7 @@ def gcs_environment(driver) -> dict[str, str]:
 def test_a_ray_without_tokens_is_not_used(demo, tmp_path, monkeypatch):
     """A package of that name and an older version stands for it."""
     from lemica.calibration.cluster.crew import Crew
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
 
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "__init__.py").write_text("__version__ = '2.51.2'")
@@ -365,7 +366,7 @@ def test_a_ray_without_tokens_is_not_used(demo, tmp_path, monkeypatch):
 
 
 def test_a_worker_whose_full_run_is_another_picture_is_not_used(demo, cluster):
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
     from safetensors import safe_open
 
     with pytest.raises(Stop):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from lemica.calibration.half_run import half_run
-from lemica.calibration.job_folder import JobError, JobFolder, folder_name
+from lemica.calibration.job_error import JobError
+from lemica.calibration.job_folder import JobFolder, folder_name
 from lemica.calibration.segments import GraphError
 from lemica.calibration.store import Calibrations, CalibrationTakenError
 from lemica.calibration.tensor_file import parsed

@@ -243,7 +243,7 @@ def test_a_disk_that_is_full_stops_a_job_which_then_goes_on(tiny_wan, tmp_path, 
 
 def test_a_folder_of_a_job_that_is_a_link_is_refused(tiny_wan, tmp_path):
     from lemica.calibration.half_run import half_run
-    from lemica.calibration.job_folder import JobError
+    from lemica.calibration.job_error import JobError
 
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "job.json").write_text("{}")

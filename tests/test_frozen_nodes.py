@@ -117,7 +117,9 @@ def test_what_the_first_version_called_calibrated_and_was_only_predicted_reads_a
 @pytest.mark.parametrize("file", ["job.json", "run-", "replays-"])
 def test_a_job_of_a_newer_version_is_left_alone(tmp_path, file):
     from lemica.calibration import Sample
-    from lemica.calibration.job_folder import FullRun, JobError, JobFolder, Measured
+    from lemica.calibration.full_run import FullRun, Measured
+    from lemica.calibration.job_error import JobError
+    from lemica.calibration.job_folder import JobFolder
 
     folder = JobFolder(tmp_path / "job", {"family": "x"}, 2)
     folder.open()
@@ -153,7 +155,8 @@ def test_a_job_of_the_first_version_goes_on_and_is_known_not_to_know_the_patches
 
 
 def test_a_job_goes_on_only_with_the_patches_that_it_was_begun_with(tmp_path):
-    from lemica.calibration.job_folder import JobError, JobFolder
+    from lemica.calibration.job_error import JobError
+    from lemica.calibration.job_folder import JobFolder
 
     def job(**identity):
         return JobFolder(tmp_path / "job", {"family": "x", **identity}, 2)

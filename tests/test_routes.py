@@ -339,7 +339,8 @@ def begun(user):
     from lemica.calibration import Sample, all_segments
     from lemica.calibration.estimate import replayed_edges
     from lemica.calibration.fit_folder import Fit, FitFolder
-    from lemica.calibration.job_folder import FullRun, Measured, folder_name, sample_id
+    from lemica.calibration.full_run import FullRun, Measured
+    from lemica.calibration.job_folder import folder_name, sample_id
     from lemica.schedules import FIXED
 
     rules = [rule for rule in FIXED if rule.target == "output"]

@@ -34,7 +34,8 @@ def page(request) -> Iterator:
     server = request.getfixturevalue(request.param)
     server.pictures.mkdir(exist_ok=True)
     from lemica.calibration import Sample
-    from lemica.calibration.job_folder import FullRun, JobFolder, Measured, folder_name
+    from lemica.calibration.full_run import FullRun, Measured
+    from lemica.calibration.job_folder import JobFolder, folder_name
     from lemica.calibration.store import Calibrations
 
     folder = server.user / "lemica"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 
-from ..job_folder import JobError
+from ..job_error import JobError
 
 LINK = Path(__file__).with_name("link.py")
 CLOSING = 15.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..job_folder import JobError, OtherPictureError
+from ..job_error import JobError, OtherPictureError
 from ..replay import ReplayError
 from .channel import Channel
 from .shares import Run, Shares, Speeds

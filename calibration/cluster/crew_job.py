@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..fitting import Fitting
+from ..full_run import FullRun, Measured
 from ..job import Job, Result
-from ..job_folder import FullRun, Measured
 from ..outcome import Route
 from .crew import Crew
 from .crew_fitting import CrewFitting

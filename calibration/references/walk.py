@@ -13,7 +13,7 @@ from ...cache.run import SamplingRun
 from ...cache.steps import Action
 from ...cache.trajectory import Trajectory
 from ...schedules import OUTPUT_FITTED, Rule, Schedule
-from ..job_folder import check_same
+from ..full_run import check_same
 from .closed_loop import PAST, Deviations, Products
 from .reference import Reference
 

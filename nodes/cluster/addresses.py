@@ -7,7 +7,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ...calibration.job_folder import JobError
+from ...calibration.job_error import JobError
 
 FILE = "lemica/ray.txt"
 """In ComfyUI's user directory, an address a line: local, auto, or HOST:PORT."""

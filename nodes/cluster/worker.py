@@ -26,7 +26,7 @@ from server import PromptServer
 import nodes
 
 from ...calibration.cluster.facts import differences
-from ...calibration.job_folder import JobError
+from ...calibration.job_error import JobError
 from ...calibration.latents import LATENT_DISTANCES
 from ...calibration.outcome import Route
 from ...calibration.references.walk import Walk, Weights
