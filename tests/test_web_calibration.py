@@ -87,6 +87,7 @@ def test_a_calibration_is_estimated_and_its_map_fills_in_while_it_runs(calibrate
     assert running["map"] and not running["curve"] and running["headline"].endswith("left")
     assert "model step" in running["detail"]
     assert running["coloured"] > 0 and calibrated["done"]["coloured"] > 0
+    assert 0 < calibrated["told"][0] < calibrated["told"][-1], "every event brings some cells, no event all of them"
 
 
 def test_an_effort_of_an_earlier_version_is_shown_as_what_does_its_work_now(calibrated):

@@ -157,6 +157,15 @@ await onPage(async (page) => {
   const before = await until(page, 'an estimate', () => view(page), ({ hinted }) => hinted.startsWith('About'))
 
   const idle = await frames(page, 2)
+  await page.evaluate(() => {
+    const told = new Set()
+    window.lemicaCells = []
+    window.app.api.addEventListener('lemica.calibration', ({ detail }) => {
+      if (!detail.cells?.length) return
+      for (const [start, end, , rule] of detail.cells) told.add([start, end, rule].join())
+      window.lemicaCells.push(told.size)
+    })
+  })
   await queue(page, false)
   await page.waitForSelector('.lemica-calibrate-view .lemica-progress:not(.lemica-hidden)')
   const begun = await view(page)
@@ -171,6 +180,7 @@ await onPage(async (page) => {
     () => document.querySelector('.lemica-calibrate-view .lemica-progress b').textContent === 'Stopped'
   )
   const stopped = { ...(await view(page)), coloured: await coloured(page) }
+  const told = await page.evaluate(() => window.lemicaCells)
   const kept = await fresh(page, 'are kept')
 
   await queue(page, false)
@@ -227,7 +237,7 @@ await onPage(async (page) => {
   await hints(page, 'other')
   const other = await view(page)
   return {
-    quiet, flooded, ink, kept, finished, other, effort,
+    quiet, flooded, ink, kept, finished, other, effort, told,
     before, begun, running, stopped, resumed, error, done, solver, words, hovered, reloaded, vue, vueBox, idle, busy
   }
 }, { width: 1300, height: 1500 })

@@ -152,23 +152,33 @@ export async function focusOn(page, type, zoom = 1, left = 40, top = 80) {
   await drawn(page)
 }
 
-/** Waits until the page has stored the graph as it is now, so that a reload finds it. */
+/**
+ * Waits until the page has stored the graph as it is now, so that a reload finds it. It does so some time after it noticed a
+ * change, which is told to it here: looks of its own come with the mouse, and not while it holds a change for unfinished.
+ */
 export async function stored(page) {
-  await page.mouse.move(5, 5)
-  const unlike = async () => {
-    await page.mouse.up() // when the page looks for changes, of which more may come
-    return page.evaluate(() => {
+  const look = () =>
+    page.evaluate(() => {
+      const { api, rootGraph, extensionManager } = window.app
       const essence = ({ nodes }) =>
-        nodes.map(({ id, mode, properties, widgets_values }) => JSON.stringify([id, mode, properties, widgets_values]))
-      const now = essence(JSON.parse(JSON.stringify(window.app.rootGraph.serialize())))
+        nodes.map(({ id, type, mode, properties, widgets_values }) =>
+          JSON.stringify([id, type, mode, properties, widgets_values])
+        )
+      const graph = JSON.parse(JSON.stringify(rootGraph.serialize()))
+      const now = essence(graph)
       const drafts = Object.entries(localStorage)
         .filter(([key]) => key.startsWith('Comfy.Workflow.Draft.'))
         .map(([, draft]) => essence(JSON.parse(JSON.parse(draft).data)))
-      if (drafts.some((draft) => draft.join() === now.join())) return []
-      return [now, ...drafts]
+      if (drafts.some((draft) => draft.join() === now.join())) return { stored: true }
+      if (window.lemicaTold !== now.join()) {
+        window.lemicaTold = now.join()
+        api.dispatchCustomEvent('graphChanged', graph)
+      }
+      const { path, changeTracker } = extensionManager.workflow.activeWorkflow
+      const unlike = drafts.map((draft) => now.filter((node) => !draft.includes(node)).map((node) => node.slice(0, 200)))
+      return { stored: false, path, unfinished: changeTracker.changeCount, unlike }
     })
-  }
-  await until(page, 'a stored graph', unlike, ({ length }) => length === 0, 240000)
+  await until(page, 'a stored graph', look, ({ stored }) => stored)
 }
 
 /**
