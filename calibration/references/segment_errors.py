@@ -45,13 +45,13 @@ def _errors(
     """The errors of the edges of one segment, [samples, edges]."""
     befores, place = np.unique(rows[:, 0], return_inverse=True)
     known = befores >= 0
-    own = _held(segments, arrival, start, start)
-    none = np.zeros_like(own)
-    held = [_held(segments, arrival, before, start) if before >= 0 else none for before in befores.tolist()]
-    slopes = [_slope(segments, arrival, before, start) if before >= 0 else none for before in befores.tolist()]
+    own = _held(segments, arrival, np.array([start]), start)[0]
+    held = np.where(known[:, None, None], _held(segments, arrival, befores, start), 0.0)
+    slopes = np.where(known[:, None, None], _slope(segments, arrival, befores, start), 0.0)
     vectors = np.stack([arrival.derivatives.reshape(own.shape), own, *held, *slopes], axis=1)  # [M, U, K * C]
-    products = np.einsum("sumv->suv", (vectors[None] @ grams[:, None] @ vectors.transpose(0, 2, 1)).transpose(0, 2, 1, 3))
-    products /= len(vectors)
+    used = np.flatnonzero(vectors.any(axis=(0, 1)))  # of a long run few: those inside the segment and the computed ones
+    vectors = vectors[..., used]
+    products = (vectors @ grams[:, None, used[:, None], used] @ vectors.transpose(0, 2, 1)).mean(axis=1)
     fitted = np.array([rules[kind].fitted for kind in rows[:, 3].tolist()])
     slope = np.array([0.0 if rules[kind].fitted else rules[kind].slope for kind in rows[:, 3].tolist()])
     other = 2 + place + np.where(fitted, 0, len(befores))
@@ -66,24 +66,27 @@ def _errors(
     return np.sqrt(np.maximum(squares, 0.0))
 
 
-def _held(segments: Segments, arrival: Arrival, step: int, start: int) -> np.ndarray:
-    """What the derivatives of a computed step make of the arrival, [M, K * C], for a weight of one."""
-    found = np.zeros((len(arrival.held), segments.kinds, segments.calls))
+def _held(segments: Segments, arrival: Arrival, steps: np.ndarray, start: int) -> np.ndarray:
+    """What the derivatives of each computed step make of the arrival, [steps, M, K * C], for a weight of one."""
+    found = np.zeros((len(steps), len(arrival.held), segments.kinds, segments.calls))
     for stage in segments.stages_of(start):
-        found[:, :, segments.past(step, stage, start)] += arrival.held[:, :, stage]
-    return found.reshape(len(found), -1)
+        for place, step in enumerate(steps.tolist()):
+            found[place, :, :, segments.past(step, stage, start)] += arrival.held[:, :, stage]
+    return found.reshape(*found.shape[:2], -1)
 
 
-def _slope(segments: Segments, arrival: Arrival, before: int, start: int) -> np.ndarray:
-    """What the whole slope between two computed steps makes of the arrival, [M, K * C]."""
-    found = np.zeros((len(arrival.slope), segments.kinds, segments.calls))
+def _slope(segments: Segments, arrival: Arrival, befores: np.ndarray, start: int) -> np.ndarray:
+    """What the whole slope from each of the steps before makes of the arrival, [steps, M, K * C]."""
+    found = np.zeros((len(befores), len(arrival.slope), segments.kinds, segments.calls))
     for stage in segments.stages_of(start):
-        newest, older = segments.call_of[start, stage], segments.past(before, stage, start)
-        if newest != older:
-            part = arrival.slope[:, :, stage] / (segments.sigmas[newest] - segments.sigmas[older])
-            found[:, :, newest] += part
-            found[:, :, older] -= part
-    return found.reshape(len(found), -1)
+        newest = segments.call_of[start, stage]
+        for place, before in enumerate(befores.tolist()):
+            older = segments.past(before, stage, start)
+            if newest != older:
+                part = arrival.slope[:, :, stage] / (segments.sigmas[newest] - segments.sigmas[older])
+                found[place, :, :, newest] += part
+                found[place, :, :, older] -= part
+    return found.reshape(*found.shape[:2], -1)
 
 
 def _least_squares(products: np.ndarray, other: np.ndarray, known: np.ndarray) -> np.ndarray:

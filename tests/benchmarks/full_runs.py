@@ -28,13 +28,13 @@ RESULTS = HERE / "results"
 logger = logging.getLogger("benchmark")
 
 
-def load(name: str) -> DemoModel:
-    """The model of this name."""
+def load(name: str, **setting) -> DemoModel:
+    """The model of this name, with its own shift, shape and CFG unless others are given."""
     if name == "video":
-        return DemoModel()
+        return DemoModel(**setting)
     from digits_model import DigitsModel
 
-    return DigitsModel()
+    return DigitsModel(**setting)
 
 
 class HeldOutFrames:
@@ -43,6 +43,7 @@ class HeldOutFrames:
     def __init__(self, model: DemoModel, sampler: str, steps: int, samples: int, memory: Path) -> None:
         self._model, self._memory, self.steps = model, memory, steps
         self._samplings = [model.sampling(prompt, seed, steps, sampler) for prompt, seed in model.held_out(samples)]
+        self.sigmas = self._samplings[0].sigmas
         self._known: dict[str, list[list[float]]] = json.loads(memory.read_text()) if memory.exists() else {}
         self._full: list | None = None
 

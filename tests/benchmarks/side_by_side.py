@@ -23,9 +23,11 @@ from samples import DemoModel, enter_comfyui  # noqa: E402
 
 RESULTS = HERE / "results"
 SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "dpmpp_2m_sde")
-BUDGETS = (25, 17, 10, 7)
+BUDGETS = (25, 17, 10, 7, 5)
 EQUAL_CALLS = 1.1
 """Up to how many times this pack's calls a contestant may make to be compared with it."""
+REPLAYED = 12
+"""How long the segments are that are replayed for LeMiCa as published, at most."""
 MODELS = {"video": "the embedded Wan 2.1 (animated emoji)", "digits": "a Lumina 2 (handwritten digits)"}
 
 logger = logging.getLogger("benchmark")
@@ -48,7 +50,7 @@ def replayed(model: DemoModel, sampler: str, arguments: argparse.Namespace):
 
     pairs = model.calibration(arguments.exact_samples)
     samplings = [model.sampling(prompt, seed, arguments.steps, sampler) for prompt, seed in pairs]
-    settings = Settings(model.family, identify(model.model), "exact", "l1", (RESIDUAL,), arguments.longest, ())
+    settings = Settings(model.family, identify(model.model), "exact", "l1", (RESIDUAL,), REPLAYED, ())
     name = f"{model.family} {arguments.steps} {sampler} {RESIDUAL}"
     return Job(arguments.work, name, samplings, settings).run().graph
 
@@ -61,9 +63,10 @@ def compare(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict
     from lemica.schedules import Library
 
     model = load(name)
+    longest = min(arguments.steps, -(-2 * arguments.steps // min(arguments.budgets)))
     results = {
         mode: measure(
-            model, arguments.steps, arguments.calibrated, mode, arguments.budgets, arguments.longest, 0, arguments.work,
+            model, arguments.steps, arguments.calibrated, mode, arguments.budgets, longest, 0, arguments.work,
             sampler=sampler,
         )
         for mode in ("short", "normal")
@@ -218,7 +221,6 @@ def main() -> None:
     parser.add_argument("--calibrated", type=int, default=5, help="samples to calibrate with")
     parser.add_argument("--exact-samples", type=int, default=2, help="samples that are replayed for LeMiCa as published")
     parser.add_argument("--held-out", type=int, default=16)
-    parser.add_argument("--longest", type=int, default=12)
     parser.add_argument("--work", type=Path, default=Path("output-lemica/side_by_side"))
     parser.add_argument("--name", default="side_by_side", help="of the files that are written")
     parser.add_argument("--write-only", action="store_true", help="tables and plots of the JSON that is there")

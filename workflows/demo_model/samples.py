@@ -44,18 +44,18 @@ class DemoModel:
     Args:
         shift: the sigma shift; the demo's unless another is given.
         shape: of the latent, [1, 16, T, H, W]; the one that the model was trained on unless another is given.
+        cfg: the demo's unless another is given.
     """
 
     family = "lemica-demo"
-    cfg = CFG
 
-    def __init__(self, shift: float = SHIFT, shape: Sequence[int] | None = None) -> None:
+    def __init__(self, shift: float = SHIFT, shape: Sequence[int] | None = None, cfg: float = CFG) -> None:
         import comfy.sd
         from comfy_extras.nodes_model_advanced import ModelSamplingSD3
         from lemica.calibration.sampling import AttachedModel
         from safetensors import safe_open
 
-        self.shift = shift
+        self.shift, self.cfg = shift, cfg
         model = comfy.sd.load_diffusion_model(str(FILES / "wan_tiny.safetensors"))
         self.model: ModelPatcher = ModelSamplingSD3().patch(model, shift=shift)[0]
         self.attached = AttachedModel(self.model)
@@ -83,7 +83,7 @@ class DemoModel:
 
         positive, negative = self.conds(prompt)
         sample = Sample(self.names[prompt], seed)
-        return ksampler_sampling(self.attached, positive, negative, self.latent(), sample, steps, CFG, sampler, scheduler)
+        return ksampler_sampling(self.attached, positive, negative, self.latent(), sample, steps, self.cfg, sampler, scheduler)
 
     def calibration(self, count: int) -> list[tuple[int, int]]:
         """Prompt and seed of samples to calibrate with: every third prompt in turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,15 +68,14 @@ class DigitsModel:
     """The digits model as the benchmarks sample it; as workflows/demo_model/samples.py does the embedded model."""
 
     family = "benchmark-digits"
-    cfg = 3.0
-    shift = SHIFT
 
-    def __init__(self) -> None:
+    def __init__(self, shift: float = SHIFT, shape: Sequence[int] = (1, 3, SIZE, SIZE), cfg: float = 3.0) -> None:
+        from comfy_extras.nodes_model_advanced import ModelSamplingSD3
         from lemica.calibration.sampling import AttachedModel
 
-        self.model = load()
+        self.shift, self.shape, self.cfg = shift, shape, cfg
+        self.model = load() if shift == SHIFT else ModelSamplingSD3().patch(load(), shift=shift)[0]
         self.attached = AttachedModel(self.model)
-        self.shape = (1, 3, SIZE, SIZE)
 
     def conds(self, prompt: int) -> tuple[list, list]:
         """The positive and negative CONDITIONING of a prompt, by place."""
