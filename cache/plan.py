@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,14 @@ class Call:
     step: int
     stage: int
     sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The calls of a sampler in their order, and whether it draws noise besides."""
+
+    calls: tuple[Call, ...]
+    noise: bool
 
 
 class NoFixedPlan(ValueError):
@@ -95,10 +104,10 @@ def assign_steps(events: Sequence[tuple[str, float]], steps: int) -> tuple[Call,
 def rehearse(
     sampler: comfy.samplers.Sampler, guider: comfy.samplers.CFGGuider, sigmas: Sequence[float], seed: int | None,
     device: torch.device = CPU,
-) -> tuple[Call, ...] | None:
-    """Run the sampler's own function once on a few numbers and return its calls in order.
+) -> Plan | None:
+    """Run the sampler's own function once on a few numbers and return what it did.
 
-    Nothing of the run on ``device`` is drawn or changed: the rehearsal has a noise sampler of its own, and the default
+    Nothing of the run on ``device`` is drawn or changed: the rehearsal has its own noise sampler, and the default
     generators are restored. None means that the sampler has no plan known beforehand: it is no KSAMPLER, it chooses its
     own steps, it needs more of the model than its output, or it holds something that a rehearsal could use up.
     """
@@ -106,16 +115,24 @@ def rehearse(
         return None
     steps = len(sigmas) - 1
     model = _RehearsalModel(guider, limit=2 * CALLS_PER_STEP_LIMIT * steps)
-    x = torch.linspace(0.5, 1.5, 16).reshape(1, 4, 2, 2) * sigmas[0]
+    start = torch.linspace(0.5, 1.5, 16).reshape(1, 4, 2, 2) * sigmas[0]
+    # Two lanes that begin alike, of which one alone is given noise: they end apart where noise counts.
+    x, noise = start.repeat(2, 1, 1, 1), torch.stack([torch.zeros(4, 2, 2), torch.ones(4, 2, 2)])
+
+    def noises(*_: object, **__: object) -> torch.Tensor:
+        return noise.clone()
+
     extra_args = {"model_options": {}, "seed": seed, "denoise_mask": None}
     try:
         check_stateless(sampler.sampler_function)
-        options = stand_in_options(sampler.extra_options, x)
+        options = stand_in_options(sampler.extra_options, noises)
+        if "noise_sampler" in inspect.signature(sampler.sampler_function).parameters:
+            options["noise_sampler"] = noises
         with restored_generators(device):
-            sampler.sampler_function(
+            final = sampler.sampler_function(
                 model, x, torch.tensor(sigmas), extra_args=extra_args, callback=model.callback, disable=True, **options
             )
-        return assign_steps(model.events, steps)
+        return Plan(assign_steps(model.events, steps), not torch.equal(final[0], final[1]))
     # What a sampler of another pack does with a stand-in model is not ours to know; it then runs without a plan.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         logger.debug("No call plan for %s: %s", sampler, error)

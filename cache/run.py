@@ -12,7 +12,7 @@ from .fingerprint import fingerprint
 from .locator import CallLocator
 from .names import Names
 from .placement import Placement
-from .plan import Call
+from .plan import Call, Plan
 from .report import RunReport
 from .rules import History, Reuse, denoised_from, derivative
 from .slots import Slots
@@ -40,6 +40,13 @@ def _steps_text(steps: Sequence[int]) -> str:
     return f"step{'s' if len(steps) > 1 else ''} {', '.join(map(str, steps))}"
 
 
+def _misfit(plan: Plan | None) -> str:
+    if plan is None:
+        return "this sampler cannot be rehearsed, so it may draw noise"
+    drawn = "without noise, and this sampler draws some" if plan.noise else "with drawn noise, and this sampler draws none"
+    return f"they were fitted {drawn}"
+
+
 class SamplingRun:
     """All state of one sampling run; made when the sampler starts and closed when it ends.
 
@@ -54,6 +61,7 @@ class SamplingRun:
             end the run by raising.
         answered: is shown every call that is known, its latent, and what guidance and the negative conditioning give.
         read: begins to read the sigma of a call.
+        noise: whether the schedule's weights were fitted on samplers that draw noise; None where they fit any that comes.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class SamplingRun:
         note: str = "",
         answered: Answered | None = None,
         read: Read = read,
+        noise: bool | None = None,
     ) -> None:
         self.sigmas = tuple(sigmas)
         self.actions = tuple(actions) if actions is not None else actions_of(schedule)
@@ -79,6 +88,7 @@ class SamplingRun:
         self._observe, self._answered = observe, answered
         self._outputs: list[torch.Tensor] = []
         self._read = read
+        self._noise = noise
         self._locator: CallLocator | None = None
         self._stopwatch: Stopwatch | None = None
         self._doubts: list[str] = []
@@ -88,7 +98,7 @@ class SamplingRun:
         self._computed_steps: set[int] = set()
         self._last_step = -1
         self._latent: tuple[int, ...] = ()
-        self._depth = depth_of(schedule)
+        self._depth = max(depth_of(schedule), 1 if noise is None else depth_of(schedule.unfitted()))
         self._slots = Slots(self._depth, placement)
         self._names = Names()
         self._conds: Conds = ()
@@ -105,9 +115,12 @@ class SamplingRun:
 
     # Which call is this?
 
-    def start(self, plan: Sequence[Call] | None, device: torch.device) -> None:
-        """Begin the sampler's run with its rehearsed calls, or None to match calls by their sigma alone."""
-        self._locator = CallLocator(self.sigmas, plan, self._read)
+    def start(self, plan: Plan | None, device: torch.device) -> None:
+        """Begin the sampler's run with its rehearsal, or None to match calls by their sigma alone."""
+        self._locator = CallLocator(self.sigmas, None if plan is None else plan.calls, self._read)
+        if self.schedule.weights and self._noise is not None and (plan is None or plan.noise != self._noise):
+            self._follow(self.schedule.unfitted())
+            self.remark(f"the half slope stands in for fitted weights: {_misfit(plan)}")
         self._first_call = len(self._ran)
         self._stopwatch = Stopwatch(device)
 

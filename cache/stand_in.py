@@ -22,14 +22,17 @@ class UsedUp(ValueError):
     """A rehearsal might change what the sampler is given, so that the run would differ from the plain one."""
 
 
-def stand_in_options(options: Mapping[str, object], x: torch.Tensor) -> dict[str, object]:
-    """A sampler's options with a noise sampler that draws nothing: zeros in the shape of ``x``.
+NoiseSampler = Callable[..., torch.Tensor]
+
+
+def stand_in_options(options: Mapping[str, object], noise: NoiseSampler) -> dict[str, object]:
+    """A sampler's options with another noise sampler, which must draw nothing.
 
     Raises:
         UsedUp: an option may have a state of its own, such as an object or a function that holds one.
     """
     return {
-        name: _silent(x) if name == "noise_sampler" and value is not None else _stand_in(value, x)
+        name: noise if name == "noise_sampler" and value is not None else _stand_in(value, noise)
         for name, value in options.items()
     }
 
@@ -40,21 +43,17 @@ def check_stateless(function: object) -> None:
         raise UsedUp(f"{function!r} may hold a state")
 
 
-def _silent(x: torch.Tensor) -> Callable[..., torch.Tensor]:
-    return lambda *args, **kwargs: torch.zeros_like(x)
-
-
-def _stand_in(value: object, x: torch.Tensor) -> object:
+def _stand_in(value: object, noise: NoiseSampler) -> object:
     kind = type(value)
     if kind in (list, tuple, set, frozenset):
-        return kind(_stand_in(item, x) for item in value)
+        return kind(_stand_in(item, noise) for item in value)
     if kind is dict:
-        return {key: _stand_in(item, x) for key, item in value.items()}
+        return {key: _stand_in(item, noise) for key, item in value.items()}
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if kind is comfy.samplers.KSAMPLER:  # one that another sampler is put around
         check_stateless(value.sampler_function)
-        return kind(value.sampler_function, stand_in_options(value.extra_options, x), value.inpaint_options)
+        return kind(value.sampler_function, stand_in_options(value.extra_options, noise), value.inpaint_options)
     check_stateless(value)
     return value
 

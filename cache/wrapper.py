@@ -89,7 +89,8 @@ class ScheduledRuns:
             schedule = on_output(schedule)
             note = "; ".join(filter(None, [note, f"rules run on the output, {self.no_stack}"]))
         return SamplingRun(
-            schedule, sigmas, Placement(self.cache_device), observe=self._observer(schedule), note=note
+            schedule, sigmas, Placement(self.cache_device), observe=self._observer(schedule), note=note,
+            noise=bool(schedule.source.get("noise")),
         )
 
     def _observer(self, schedule: Schedule) -> Callable[[Call | None, torch.Tensor], None] | None:

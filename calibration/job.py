@@ -154,7 +154,8 @@ class Job:
             outcomes = {budget: decide(budget) for budget in sorted(set(self.settings.budgets), reverse=True)}
             samples = [[sampling.sample.seed, sampling.sample.prompt] for sampling in self._judged]
             self.folder.finish({**self.settings.effort, "samples": samples})
-            return Result(graph, outcomes, self._computed() - before, self.settings.metric)
+            noise = self._arrivals is not None and self._arrivals.response.noise
+            return Result(graph, outcomes, self._computed() - before, self.settings.metric, noise)
         finally:
             self.folder.close()
             for replays in self._replays:

@@ -14,13 +14,15 @@ from .outcome import Outcome
 class Result:
     """The error graph, per budget the outcome of its best route, and how many steps were computed for them this time.
 
-    ``metric``: what the errors of the outcomes are; those of the graph have a metric of their own.
+    ``metric``: what the errors of the outcomes are; those of the graph have a metric of their own. ``noise``: whether the
+    sampler draws noise, which weights have to be fitted with.
     """
 
     graph: ErrorGraph
     outcomes: Mapping[int, Outcome]
     computed: int
     metric: str
+    noise: bool = False
 
     def schedules(self, name: str) -> list[Schedule]:
         """The schedules that were measured best, one a budget, named ``name/NbB``."""
@@ -37,7 +39,7 @@ class Result:
                 sigmas=graph.sigmas,
                 source={
                     **graph.provenance(name), "metric": self.metric, "path": outcome.route.found,
-                    "measured": outcome.figures,
+                    "measured": outcome.figures, **({"noise": True} if self.noise and outcome.route.weights else {}),
                 },
             )
             for budget, outcome in sorted(self.outcomes.items(), reverse=True)

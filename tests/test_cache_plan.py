@@ -74,9 +74,37 @@ def test_the_rehearsal_knows_the_calls_of_every_sampler_of_comfyui(comfy, plan, 
         if plans[0] is None:
             without_plan.append(name)
             continue
-        assert [call.sigma for call in plans[0]] == pytest.approx(seen, rel=1e-4), name
-        assert sorted({call.step for call in plans[0]}) == list(range(len({call.step for call in plans[0]}))), name
+        assert [call.sigma for call in plans[0].calls] == pytest.approx(seen, rel=1e-4), name
+        assert sorted({call.step for call in plans[0].calls}) == list(range(len({call.step for call in plans[0].calls}))), name
     assert without_plan == ["dpm_fast", "dpm_adaptive"]
+
+
+def test_the_rehearsal_knows_which_samplers_of_comfyui_draw_noise(comfy, plan, wan):
+    """Those whose latents change with the seed of their noise, from the same start."""
+    import comfy.patcher_extension
+    import comfy.samplers
+    import tiny_wan
+    import torch
+
+    told, drawn = {}, {}
+    for name in comfy.samplers.KSAMPLER_NAMES:
+
+        def with_another_seed(executor, guider, sigmas, extra_args, callback, noise, *args, name=name):
+            found = plan.rehearse(executor.class_obj, guider, sigmas.tolist(), extra_args["seed"])
+            told[name] = None if found is None else found.noise
+            finals = []
+            for seed in (1, 2):
+                torch.manual_seed(seed)
+                finals.append(executor(guider, sigmas, extra_args | {"seed": seed}, callback, noise.clone(), *args))
+            drawn[name] = not torch.equal(*finals)
+            return finals[0]
+
+        model = wan.clone()
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "test", with_another_seed)
+        tiny_wan.sample(model, steps=4, sampler=name)
+    known = {name: noise for name, noise in told.items() if noise is not None}
+    assert known == {name: drawn[name] for name in known}
+    assert len(known) == len(told) - 2 and 10 < sum(known.values()) < len(known) - 10
 
 
 def test_a_rehearsal_leaves_the_global_random_state_alone(comfy, plan, wan):

@@ -17,14 +17,16 @@ def install(comfy):
     from lemica.cache.wrapper import install
     from lemica.schedules import Rule, Schedule
 
-    def with_schedule(model, computed, rule="output hold", on_report=lambda report: None, device="auto", weights=()):
+    def with_schedule(
+        model, computed, rule="output hold", on_report=lambda report: None, device="auto", weights=(), source=None,
+    ):
         """``model`` with one schedule for whatever sigmas come, as long as the steps fit."""
 
         def choose(sigmas):
             steps = len(sigmas) - 1
             kept = tuple(step for step in computed if step < steps)
             rules = (Rule.parse(rule),) * len(kept)
-            return Schedule("test", "test", steps, kept, rules, "custom", weights=weights), "note"
+            return Schedule("test", "test", steps, kept, rules, "custom", source=source or {}, weights=weights), "note"
 
         return install(model, choose, device, on_report)
 
@@ -104,7 +106,23 @@ FITTED = "output fitted"
 def test_a_fit_that_holds_is_hold_bit_for_bit(tiny_wan, wan, install, sampler):
     weights = ((), (), (1.0,), (1.0,), (1.0,))
     held = tiny_wan.sample(install(wan, COMPUTED), sampler=sampler)
-    assert equal(tiny_wan.sample(install(wan, COMPUTED, FITTED, weights=weights), sampler=sampler), held)
+    source = {"noise": True} if sampler == "euler_ancestral" else {}
+    fitted = install(wan, COMPUTED, FITTED, weights=weights, source=source)
+    assert equal(tiny_wan.sample(fitted, sampler=sampler), held)
+
+
+@pytest.mark.parametrize("sampler, source, why", [
+    ("euler_ancestral", {}, "fitted without noise, and this sampler draws some"),
+    ("euler", {"noise": True}, "fitted with drawn noise, and this sampler draws none"),
+    ("dpm_adaptive", {}, "cannot be rehearsed"),
+])
+def test_weights_are_not_used_under_a_sampler_of_another_kind(tiny_wan, wan, install, sampler, source, why):
+    reports = []
+    weights = ((), (), (1.0,), (1.0,), (1.0,))
+    fitted = install(wan, COMPUTED, FITTED, reports.append, weights=weights, source=source)
+    half = install(wan, COMPUTED, "output half")
+    assert equal(tiny_wan.sample(fitted, sampler=sampler), tiny_wan.sample(half, sampler=sampler))
+    assert any(why in doubt and "half slope" in doubt for doubt in reports[0].doubts)
 
 
 @pytest.mark.parametrize("weights", [

@@ -32,10 +32,12 @@ class Response:
         moves: [kinds, C + 1, C], float64: by how much the latent of a call, or the final one, moves with an answer. The
             first kind is the denoised latent that guidance gives; samplers with "cfg_pp" in their name have a second one,
             that of the negative conditioning alone.
+        noise: whether the sampler draws noise besides.
     """
 
     calls: tuple[Answer, ...]
     moves: np.ndarray
+    noise: bool = False
 
 
 def euler_response(sigmas: Sequence[float]) -> Response:

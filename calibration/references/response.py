@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import comfy.samplers
 import torch
 
-from ...cache.plan import Call
+from ...cache.plan import Plan
 from .arrival import Answer, Response
 
 LINEAR = 1e-4
@@ -74,7 +74,7 @@ class _Impulses:
 
 
 def respond(
-    sampler: comfy.samplers.KSAMPLER, guider: comfy.samplers.CFGGuider, sigmas: Sequence[float], plan: Sequence[Call],
+    sampler: comfy.samplers.KSAMPLER, guider: comfy.samplers.CFGGuider, sigmas: Sequence[float], plan: Plan,
     seed: int | None,
 ) -> Response:
     """The response of a sampler whose calls are known by ``plan``; it takes milliseconds.
@@ -82,7 +82,7 @@ def respond(
     Raises:
         NoResponseError: its latents are no affine function of the answers with one number a pair, or it ends otherwise.
     """
-    calls = len(plan)
+    calls = len(plan.calls)
     model = _Impulses(guider, calls)
     start = START * torch.randn(1, *LANE, generator=torch.Generator().manual_seed(1))
     start = start.repeat(model.lanes, *[1] * len(LANE))
@@ -105,4 +105,5 @@ def respond(
     for found, expected in ((each, moves[..., None].expand_as(each)), (moved[:, -1], together)):
         if not (found - expected).abs().max() <= LINEAR * max(1.0, expected.abs().max().item()):
             raise NoResponseError("its latents are no affine function of the answers")
-    return Response(tuple(Answer(call.step, call.stage, call.sigma) for call in plan), moves[: model.kinds].numpy())
+    answers = tuple(Answer(call.step, call.stage, call.sigma) for call in plan.calls)
+    return Response(answers, moves[: model.kinds].numpy(), plan.noise)
