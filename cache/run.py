@@ -119,8 +119,9 @@ class SamplingRun:
         """Begin the sampler's run with its rehearsal, or None to match calls by their sigma alone."""
         self._locator = CallLocator(self.sigmas, None if plan is None else plan.calls, self._read)
         if self.schedule.weights and self._noise is not None and (plan is None or plan.noise != self._noise):
-            self._follow(self.schedule.unfitted())
-            self.remark(f"the half slope stands in for fitted weights: {_misfit(plan)}")
+            order = "half" if plan is not None and not plan.noise else "hold"  # under noise a slope follows the noise
+            self._follow(self.schedule.unfitted(order))
+            self.remark(f"output {order} stands in for fitted weights: {_misfit(plan)}")
         self._first_call = len(self._ran)
         self._stopwatch = Stopwatch(device)
 

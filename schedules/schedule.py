@@ -101,9 +101,9 @@ class Schedule:
         weights = weights if OUTPUT_FITTED in rules else ()
         return replace(self, rules=tuple(rules), origin=origin, source=without_figures(self.source), weights=weights)
 
-    def unfitted(self) -> Schedule:
-        """The same steps with the half slope where weights were fitted, for use where those do not apply."""
-        fallback = Rule("output", "half")
+    def unfitted(self, order: str = "half") -> Schedule:
+        """The same steps with a fixed rule of the output where weights were fitted, for use where those do not apply."""
+        fallback = Rule("output", order)
         rules = tuple(fallback if rule.fitted else rule for rule in self.rules)
         return replace(self, rules=rules, weights=()) if self.weights else self
 

@@ -69,7 +69,9 @@ class HeldOutFrames:
         from lemica.cache.placement import Placement
         from lemica.cache.run import SamplingRun
 
-        latents = sampling.latents(sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"))))
+        noise = bool(schedule.source.get("noise"))
+        flat = sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), noise=noise))
+        latents = sampling.latents(flat)
         return latents, self._model.frames(latents)
 
     @staticmethod

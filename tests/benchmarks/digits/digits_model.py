@@ -70,11 +70,11 @@ class DigitsModel:
     family = "benchmark-digits"
 
     def __init__(self, shift: float = SHIFT, shape: Sequence[int] = (1, 3, SIZE, SIZE), cfg: float = 3.0) -> None:
-        from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+        from comfy_extras.nodes_model_advanced import ModelSamplingAuraFlow
         from lemica.calibration.sampling import AttachedModel
 
         self.shift, self.shape, self.cfg = shift, shape, cfg
-        self.model = load() if shift == SHIFT else ModelSamplingSD3().patch(load(), shift=shift)[0]
+        self.model = load() if shift == SHIFT else ModelSamplingAuraFlow().patch_aura(load(), shift)[0]
         self.attached = AttachedModel(self.model)
 
     def conds(self, prompt: int) -> tuple[list, list]:
