@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
     ),
     "paper": ("paper.py", [], "the paper's Figures 6 and 7, Tables 5 and 6"),
     "full_runs": ("full_runs.py", [], "calibrations from full runs alone beside all of these"),
+    "fits_elsewhere": ("fits_elsewhere.py", [], "fitted schedules at other sizes, CFG, samplers, shifts and step counts"),
     "calibration_tables": ("calibration_tables.py", [], "what calibration brings; the paper's Tables 2 and 3"),
     "calibration_cost": ("calibration_cost.py", [], "the paper's Table 7"),
     "any_steps": ("any_steps.py", [], "one calibration for any step count"),
@@ -37,7 +38,7 @@ BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
     "page_load": ("page_load.py", [], "what the pack adds to ComfyUI's page"),
     "published": ("published.py", [], "what others published, as tables"),
 }
-KEEPS = ("side_by_side.py", "full_runs.py", "paper.py", "calibration_tables.py", "any_steps.py")
+KEEPS = ("side_by_side.py", "full_runs.py", "fits_elsewhere.py", "paper.py", "calibration_tables.py", "any_steps.py")
 """Those that take --work."""
 
 
