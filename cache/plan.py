@@ -31,7 +31,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The calls of a sampler in their order, and whether it draws noise besides."""
+    """The calls of a sampler in their order, and whether its latents depend on noise that it draws."""
 
     calls: tuple[Call, ...]
     noise: bool

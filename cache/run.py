@@ -21,6 +21,13 @@ from .trajectory import Batch, Trajectory
 
 Conds = Sequence[Sequence[dict] | None]
 
+MISFITS = {
+    True: ("hold", "they were fitted without noise, and this sampler draws some"),
+    False: ("half", "they were fitted with drawn noise, and this sampler draws none"),
+    None: ("hold", "this sampler cannot be rehearsed, so it may draw noise"),
+}
+"""What stands in for weights that do not fit a sampler, and why, by whether it draws noise; a slope would follow the noise."""
+
 Answered = Callable[[Call, torch.Tensor, Sequence[torch.Tensor]], None]
 """Of a call, the latent it is made at, and its answers: the guided denoised latent and that of the negative conditioning."""
 
@@ -38,13 +45,6 @@ def active_conds(conds: Conds, sigma: float) -> tuple[tuple[tuple[Hashable, Hash
 
 def _steps_text(steps: Sequence[int]) -> str:
     return f"step{'s' if len(steps) > 1 else ''} {', '.join(map(str, steps))}"
-
-
-def _misfit(plan: Plan | None) -> str:
-    if plan is None:
-        return "this sampler cannot be rehearsed, so it may draw noise"
-    drawn = "without noise, and this sampler draws some" if plan.noise else "with drawn noise, and this sampler draws none"
-    return f"they were fitted {drawn}"
 
 
 class SamplingRun:
@@ -118,10 +118,11 @@ class SamplingRun:
     def start(self, plan: Plan | None, device: torch.device) -> None:
         """Begin the sampler's run with its rehearsal, or None to match calls by their sigma alone."""
         self._locator = CallLocator(self.sigmas, None if plan is None else plan.calls, self._read)
-        if self.schedule.weights and self._noise is not None and (plan is None or plan.noise != self._noise):
-            order = "half" if plan is not None and not plan.noise else "hold"  # under noise a slope follows the noise
-            self._follow(self.schedule.unfitted(order))
-            self.remark(f"output {order} stands in for fitted weights: {_misfit(plan)}")
+        draws = None if plan is None else plan.noise
+        if self.schedule.weights and self._noise not in (None, draws):
+            order, why = MISFITS[draws]
+            self._follow(self.schedule.with_rules(self.schedule.unfitted(order).rules))
+            self.remark(f"output {order} stands in for fitted weights: {why}")
         self._first_call = len(self._ran)
         self._stopwatch = Stopwatch(device)
 

@@ -18,15 +18,15 @@ GRADIENT_MODES = (torch.no_grad, torch.inference_mode, torch.enable_grad)
 STATELESS = (*PLAIN, ModuleType, type, BuiltinFunctionType, *GRADIENT_MODES)
 
 
+NoiseSampler = Callable[..., torch.Tensor]
+
+
 class UsedUp(ValueError):
     """A rehearsal might change what the sampler is given, so that the run would differ from the plain one."""
 
 
-NoiseSampler = Callable[..., torch.Tensor]
-
-
 def stand_in_options(options: Mapping[str, object], noise: NoiseSampler) -> dict[str, object]:
-    """A sampler's options with another noise sampler, which must draw nothing.
+    """A sampler's options with ``noise`` for a noise sampler, which must draw from no generator.
 
     Raises:
         UsedUp: an option may have a state of its own, such as an object or a function that holds one.

@@ -18,7 +18,7 @@ def install(comfy):
     from lemica.schedules import Rule, Schedule
 
     def with_schedule(
-        model, computed, rule="output hold", on_report=lambda report: None, device="auto", weights=(), source=None,
+        model, computed, rule="output hold", on_report=lambda report: None, device="auto", origin="custom", **parts
     ):
         """``model`` with one schedule for whatever sigmas come, as long as the steps fit."""
 
@@ -26,7 +26,7 @@ def install(comfy):
             steps = len(sigmas) - 1
             kept = tuple(step for step in computed if step < steps)
             rules = (Rule.parse(rule),) * len(kept)
-            return Schedule("test", "test", steps, kept, rules, "custom", source=source or {}, weights=weights), "note"
+            return Schedule("test", "test", steps, kept, rules, origin, **parts), "note"
 
         return install(model, choose, device, on_report)
 
@@ -119,10 +119,11 @@ def test_a_fit_that_holds_is_hold_bit_for_bit(tiny_wan, wan, install, sampler):
 def test_weights_are_not_used_under_a_sampler_of_another_kind(tiny_wan, wan, install, sampler, source, instead, why):
     reports = []
     weights = ((), (), (1.0,), (1.0,), (1.0,))
-    fitted = install(wan, COMPUTED, FITTED, reports.append, weights=weights, source=source)
+    fitted = install(wan, COMPUTED, FITTED, reports.append, weights=weights, source=source, origin="calibrated")
     fixed = install(wan, COMPUTED, instead)
     assert equal(tiny_wan.sample(fitted, sampler=sampler), tiny_wan.sample(fixed, sampler=sampler))
     assert any(why in doubt and instead in doubt for doubt in reports[0].doubts)
+    assert reports[0].origin == "custom", "nothing was measured of what it did"
 
 
 @pytest.mark.parametrize("weights", [

@@ -202,7 +202,7 @@ def test_every_sampler_of_ksampler_is_measured_or_refused_with_its_reason(comfy,
     from lemica.calibration.job_error import JobError
     from lemica.calibration.replay import ReplayError
 
-    refused, noisy = [], {"euler": False, "dpmpp_2m": False, "uni_pc": False, "euler_ancestral": True, "dpmpp_2m_sde": True}
+    refused, draws = [], {"euler": False, "dpmpp_2m": False, "uni_pc": False, "euler_ancestral": True, "dpmpp_2m_sde": True}
     for sampler in comfy.samplers.KSampler.SAMPLERS:
         sampling = make_sampling(tiny_wan, wan, steps=5, sampler=sampler)
         try:
@@ -216,9 +216,9 @@ def test_every_sampler_of_ksampler_is_measured_or_refused_with_its_reason(comfy,
         assert np.isfinite(result.graph.errors).all() and (result.graph.errors > 0).any(), sampler
         (schedule,) = result.schedules("mine")
         assert schedule.budget == 3 and any(schedule.weights) and schedule.source["measured"]["worst"] > 0
-        if sampler in noisy:
-            assert schedule.source.get("noise", False) == noisy.pop(sampler), sampler
-    assert not noisy
+        if sampler in draws:
+            assert schedule.source.get("noise", False) == draws.pop(sampler), sampler
+    assert not draws
     assert refused == ["dpm_fast", "dpm_adaptive"]
 
 

@@ -46,9 +46,9 @@ logger = logging.getLogger("benchmark")
 
 def calibrated(model: DemoModel, references: int, work: Path) -> Result:
     """What effort short finds at the calibration's own setting."""
-    from calibrate_demo import measure
+    from calibrate_demo import longest_of, measure
 
-    longest = -(-2 * STEPS // min(BUDGETS))
+    longest = longest_of(STEPS, BUDGETS)
     return measure(model, STEPS, references, "short", BUDGETS, longest, 0, work / f"{references} references")
 
 
@@ -123,13 +123,13 @@ def row(name: str, what: str, value: str, held_out: HeldOutFrames, schedule: Sch
 
 
 def cell(found: dict) -> str:
-    """Mean of what is taken / of the half slope / of hold, and the worst of what is taken."""
+    """Mean of what is taken / of the half slope / of hold."""
     taken, half, hold = (fmean(found[way]) for way in ("taken", "half", "hold"))
     return f"{taken:.1f} / {half:.1f} / {hold:.1f}"
 
 
 def table(rows: Sequence[dict]) -> list[str]:
-    """Settings by budget at the calibration's step count."""
+    """Settings by the calibration's budgets; at another step count the budget is as large a share of it."""
     lines = [f"| | {' | '.join(f'{budget}' for budget in BUDGETS)} |", f"|---|{'---|' * len(BUDGETS)}"]
     for what, value in dict.fromkeys((one["what"], one["value"]) for one in rows):
         cells = [cell(one) for one in rows if (one["what"], one["value"]) == (what, value)]

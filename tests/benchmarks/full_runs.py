@@ -81,12 +81,12 @@ class HeldOutFrames:
 
 def rows_of(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict]:
     """One row for each way and budget."""
-    from calibrate_demo import measure
+    from calibrate_demo import longest_of, measure
 
     model = load(name)
     memory = arguments.work / f"frames-{name}-{sampler}-{arguments.steps}-{arguments.held_out}.json"
     held_out = HeldOutFrames(model, sampler, arguments.steps, arguments.held_out, memory)
-    longest = min(arguments.steps, -(-2 * arguments.steps // min(arguments.budgets)))
+    longest = longest_of(arguments.steps, arguments.budgets)
     rows = []
     for effort, safe in product(arguments.efforts, (True, False)[: 1 + arguments.mean]):
         result = measure(

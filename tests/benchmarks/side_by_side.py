@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(HERE / "digits"), str(ROOT / "workflows" / "demo_model"), str(ROOT / "tests")]
 
+from full_runs import load  # noqa: E402
 from samples import DemoModel, enter_comfyui  # noqa: E402
 
 RESULTS = HERE / "results"
@@ -31,15 +32,6 @@ REPLAYED = 12
 MODELS = {"video": "the embedded Wan 2.1 (animated emoji)", "digits": "a Lumina 2 (handwritten digits)"}
 
 logger = logging.getLogger("benchmark")
-
-
-def load(name: str) -> DemoModel:
-    """The model of this name."""
-    if name == "video":
-        return DemoModel()
-    from digits_model import DigitsModel
-
-    return DigitsModel()
 
 
 def replayed(model: DemoModel, sampler: str, arguments: argparse.Namespace):
@@ -58,12 +50,12 @@ def replayed(model: DemoModel, sampler: str, arguments: argparse.Namespace):
 def compare(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict]:
     """One row for each budget and contestant."""
     from arena import Arena
-    from calibrate_demo import measure
+    from calibrate_demo import longest_of, measure
     from contestants import Contestants
     from lemica.schedules import Library
 
     model = load(name)
-    longest = min(arguments.steps, -(-2 * arguments.steps // min(arguments.budgets)))
+    longest = longest_of(arguments.steps, arguments.budgets)
     results = {
         mode: measure(
             model, arguments.steps, arguments.calibrated, mode, arguments.budgets, longest, 0, arguments.work,

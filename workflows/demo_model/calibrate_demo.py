@@ -47,7 +47,7 @@ def main() -> None:
     demo = DemoModel()
     for steps in arguments.steps:
         budgets = arguments.budgets or preset_budgets(steps)
-        longest = arguments.longest or min(steps, -(-2 * steps // min(budgets)))
+        longest = arguments.longest or longest_of(steps, budgets)
         result = measure(
             demo, steps, arguments.samples, arguments.mode, budgets, longest, arguments.tries, arguments.work,
             arguments.judges,
@@ -59,6 +59,11 @@ def main() -> None:
             )
         if not arguments.no_write:
             write(steps, result.schedules(FAMILY))
+
+
+def longest_of(steps: int, budgets: Sequence[int]) -> int:
+    """How long segments are worth measuring: twice the mean segment of the smallest budget."""
+    return min(steps, -(-2 * steps // min(budgets)))
 
 
 def preset_budgets(steps: int) -> list[int]:
