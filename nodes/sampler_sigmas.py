@@ -180,7 +180,7 @@ def _run(node: NodeSetting, inputs: Mapping[str, object], given: Mapping[str, ob
     work = kind.execute if issubclass(kind, io.ComfyNode) else getattr(kind(), kind.FUNCTION)
     try:
         return work(**taken, **inputs)[node.output]
-    except (ArithmeticError, ValueError, IndexError, AttributeError):  # as in the run: a sigma of 0, a model of another kind
+    except (ArithmeticError, ValueError, LookupError, AttributeError):  # as in the run: a sigma of 0, a model of another kind
         raise UnknownSigmasError from None
 
 

@@ -265,6 +265,13 @@ def test_no_values_of_inputs_break_it(foretold, demo_family, data):
     assert found is None or 2 <= len(found) <= 10001
 
 
+def test_a_value_between_those_that_a_node_knows_leaves_nothing_known(foretold, demo_family):
+    """GITSScheduler looks its coefficient up in a table, and takes any number between the ends of it."""
+    between, known = (node("GITSScheduler", coeff=coeff, steps=10, denoise=1.0) for coeff in (0.875, 0.85))
+    assert expected(foretold, demo_family, [], [between]) is None
+    assert len(expected(foretold, demo_family, [], [known])) == 11
+
+
 def test_the_page_leaves_out_only_nodes_of_the_core_that_leave_the_sampling_alone(foretold):
     """Of the core's nodes that take and give a model, each is left out or run by its own code, as its source shows."""
     import nodes
