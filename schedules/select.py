@@ -51,13 +51,14 @@ def select(
     read. Otherwise the first of these that the family has, where ``exact`` is for these sigmas and this model:
 
     1. the exact schedule that the user saved as this preset, with its own budget;
-    2. an exact one of the wanted budget, a measured one before a predicted one, the user's before a packaged one;
+    2. an exact one of the wanted budget, a measured one before a predicted one, the user's before a packaged one, of
+       packaged ones one with fitted weights before one of fixed rules;
     3. what the user saved as this preset for all numbers of steps, or with other patches, with its own share;
     4. the user's nearest measured or predicted one for this file, or else the nearest of all;
     5. an estimate.
 
-    Nearest is by budget ratio, then by steps, then in sigma; those of another model come last. What the user saved for
-    its own steps only is not resampled. ``rule`` takes the place of all rules of what was found.
+    Nearest is by budget ratio, then by steps, then in sigma, of equals one of fixed rules, since weights are not
+    resampled; those of another model come last. What the user saved for its own steps only is not resampled. ``rule`` takes the place of all rules of what was found.
 
     Raises GridError when the sigmas cannot carry a schedule, so that the caller computes every step; ScheduleError
     for a budget outside 1 .. N, an unknown preset or an unknown name. The note tells what a run of few steps can gain.
@@ -131,7 +132,8 @@ def _found(library: Library, match: Match, grid: tuple[float, ...], budget: int,
     if exact:
         nearest = max(exact, key=_when_saved)
         return replace(_fitted(nearest, match, grid, nearest.budget, f"saved as {preset}: "), saved=True)
-    exact = [one for one in (*made, *packaged) if one.budget == budget and _exact(one, match, grid)]
+    ready = (*made, *sorted(packaged, key=lambda one: not one.weights))
+    exact = [one for one in ready if one.budget == budget and _exact(one, match, grid)]
     if exact:
         return _fitted(min(exact, key=lambda one: MADE.index(one.origin)), match, grid, budget)
     if saved:
@@ -192,6 +194,7 @@ def _nearest(schedules: Iterable[Schedule], match: Match, grid: tuple[float, ...
             schedule.origin in MADE and other_patches(source.get("patches"), identity),
             abs(schedule.budget / schedule.steps - budget / (len(grid) - 1)),
             *_steps_away(schedule, grid),
+            bool(schedule.weights),
         )
 
     return min(schedules, key=distance)

@@ -51,7 +51,7 @@ def selected(folder: Path, *schedules: Schedule, steps: int = 30, identity: Mode
 
 def test_what_was_saved_for_other_steps_does_not_beat_what_was_made_for_these(tmp_path):
     other = made("mine/fast", steps=20, budget=6, origin="predicted", preset="fast", saved=9e9)
-    assert selected(tmp_path, other, preset="fast").schedule.name == "lemica-demo/30b10"
+    assert selected(tmp_path, other, preset="fast").schedule.name == "lemica-demo fitted/30b10"
     assert selected(tmp_path, preset="fast", steps=20).schedule.name == "mine/fast"
 
 
@@ -101,7 +101,7 @@ def test_what_was_made_for_this_very_run_goes_first_whatever_was_saved_last(tmp_
     else:
         assert not found.saved and (chosen.budget, chosen.origin) == (10, "calibrated")
         own = [one.name for one in schedules if kind_of(one) == 1]
-        assert chosen.name in (own or ["lemica-demo/30b10"])
+        assert chosen.name in (own or ["lemica-demo fitted/30b10"])
 
 
 def test_the_order_of_the_files_does_not_matter(tmp_path):

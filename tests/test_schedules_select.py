@@ -200,10 +200,22 @@ def test_a_packaged_calibration_for_this_very_run_comes_before_a_resampled_one_o
     demo = {"family": "lemica-demo", "source": {"file": DEMO.file, "measured": {"mean": 0.1, "worst": 0.2}}}
     library.save(calibrated("mine/20b9", 20, 9, **demo))
     match = replace(family("lemica-demo"), identity=DEMO)
-    assert select(library, match, packaged.sigmas, preset="medium").schedule.name == "lemica-demo/30b13"
+    assert select(library, match, packaged.sigmas, preset="medium").schedule.name == "lemica-demo fitted/30b13"
     assert select(library, match, packaged.sigmas, budget=12).schedule.source["resampled_from"] == "mine/20b9"
     library.save(calibrated("mine/30b13", 30, 13, **demo, sigmas=packaged.sigmas))
     assert select(library, match, packaged.sigmas, preset="medium").schedule.name == "mine/30b13"
+
+
+@pytest.mark.parametrize(("steps", "preset"), [(20, "medium"), (30, "ultra"), (50, "fast")])
+def test_weights_serve_the_steps_that_they_were_fitted_for_and_fixed_rules_all_others(steps, preset):
+    match = replace(family("lemica-demo"), identity=DEMO)
+    fitted = [one for one in LIBRARY.schedules() if one.family == "lemica-demo" and one.steps == steps and one.weights]
+    here = select(LIBRARY, match, fitted[0].sigmas, preset=preset).schedule
+    assert here in fitted and here.budget == preset_budget(match, preset, steps)
+    for grid in (nominal_sigmas(5.0, steps + 1), nominal_sigmas(4.0, steps)):
+        assert not LIBRARY.get(select(LIBRARY, match, grid, preset=preset).schedule.source["resampled_from"]).weights
+    other = select(LIBRARY, replace(match, identity=replace(DEMO, file="other")), fitted[0].sigmas, preset=preset).schedule
+    assert (other.name, other.origin) == (here.name.replace(" fitted", ""), "borrowed")
 
 
 def saved_as(preset, name, steps=30, budget=11, when=1.0, **source):

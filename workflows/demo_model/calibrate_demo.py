@@ -1,8 +1,10 @@
 """Calibrates the embedded model and writes its schedules into the family's file in the library.
 
     tests/run --script workflows/demo_model/calibrate_demo.py --steps 20 30 50
+    tests/run --script workflows/demo_model/calibrate_demo.py --steps 30 50 --mode normal --samples 10 --judges 0
 
-It goes on where it was stopped: what it has measured lies in the folder that --work names.
+The first makes those of fixed rules, which other steps and sigmas are resampled from; the second those with fitted weights
+for exactly these. It goes on where it was stopped: what it has measured lies in the folder that --work names.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from samples import ROOT, DemoModel, enter_comfyui  # noqa: E402
 
 if TYPE_CHECKING:
     from lemica.calibration.job import Result
+    from lemica.schedules import Schedule
 
 LIBRARY = ROOT / "schedules" / "library" / "lemica-demo.json"
 WORK = Path("output-lemica/calibration")
@@ -58,7 +61,7 @@ def main() -> None:
                 sum(outcome.errors) / len(outcome.errors), max(outcome.errors), outcome.route.computed,
             )
         if not arguments.no_write:
-            write(steps, result.schedules(FAMILY))
+            write(result.schedules(FAMILY if arguments.mode == "exact" else f"{FAMILY} fitted"))
 
 
 def longest_of(steps: int, budgets: Sequence[int]) -> int:
@@ -109,15 +112,16 @@ def measure(
     return result
 
 
-def write(steps: int, schedules: list) -> None:
-    """Put the schedules into the family's file, in place of the earlier ones for as many steps."""
+def write(schedules: list[Schedule]) -> None:
+    """Put the schedules into the family's file, in place of the earlier ones of their names."""
     from lemica.schedules import dump_json
     from lemica.schedules.atomic import write_atomically
 
     family = json.loads(LIBRARY.read_text(encoding="utf-8"))
     entries = [{key: value for key, value in one.to_json().items() if key not in ("schema", "family")} for one in schedules]
-    others = [one for one in family.get("schedules", []) if one["steps"] != steps]
-    family["schedules"] = sorted([*others, *entries], key=lambda one: (one["steps"], -len(one["computed"])))
+    names = {one.name for one in schedules}
+    others = [one for one in family.get("schedules", []) if one["name"] not in names]
+    family["schedules"] = sorted([*others, *entries], key=lambda one: (one["steps"], -len(one["computed"]), one["name"]))
     write_atomically(LIBRARY, dump_json(family).encode())
 
 
