@@ -62,6 +62,7 @@ class SamplingRun:
         answered: is shown every call that is known, its latent, and what guidance and the negative conditioning give.
         read: begins to read the sigma of a call.
         noise: whether the schedule's weights were fitted on samplers that draw noise; None where they fit any that comes.
+        ended: is told of the run when it has come to its end.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class SamplingRun:
         answered: Answered | None = None,
         read: Read = read,
         noise: bool | None = None,
+        ended: Callable[[RunReport], None] | None = None,
     ) -> None:
         self.sigmas = tuple(sigmas)
         self.actions = tuple(actions) if actions is not None else actions_of(schedule)
@@ -89,6 +91,7 @@ class SamplingRun:
         self._outputs: list[torch.Tensor] = []
         self._read = read
         self._noise = noise
+        self.ended = ended
         self._locator: CallLocator | None = None
         self._stopwatch: Stopwatch | None = None
         self._doubts: list[str] = []

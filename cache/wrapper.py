@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
@@ -19,6 +19,7 @@ from .placement import Placement, check_cache_device
 from .plan import Call, rehearse
 from .report import RunReport
 from .run import SamplingRun
+from .setting import RunSetting
 from .steps import on_output
 
 if TYPE_CHECKING:
@@ -38,13 +39,32 @@ STATEFUL = {"ar_state": "the model keeps what it computes for the frames to come
 SPANNING_PATCHES = {"noise_refiner": "a model patch works on the embedders and on the blocks"}
 """Model patches that need the blocks to run whenever the embedders do, and why residual rules do not work with them."""
 
-Choose = Callable[[Sequence[float]], tuple[Schedule, str]]
-"""From the sigmas of a run to its schedule and a note on where that came from."""
+
+class Lesson(Protocol):
+    """What a full run that is learned from is shown."""
+
+    def answered(self, call: Call, x: torch.Tensor, answers: Sequence[torch.Tensor]) -> None:
+        """Of a call, the latent it is made at, and its answers; see ``run.Answered``."""
+
+    def ended(self, report: RunReport) -> None:
+        """The run has come to its end."""
+
+
+class Choice(NamedTuple):
+    """The schedule of a run, a note on where it came from, and what is learned from the run, if anything is."""
+
+    schedule: Schedule
+    note: str
+    lesson: Lesson | None = None
+
+
+Choose = Callable[[RunSetting], Choice | tuple[Schedule, str]]
+"""What a run gets; a schedule and a note will do."""
 
 OnStep = Callable[[int, int, bool], None]
 """Is told the step that a run is at, of how many, and whether it computes."""
 
-MakeRun = Callable[[Sequence[float], dict], SamplingRun]
+MakeRun = Callable[[RunSetting], SamplingRun]
 
 
 def full_schedule(sigmas: Sequence[float]) -> Schedule:
@@ -75,22 +95,24 @@ class ScheduledRuns:
     no_stack: str
     on_step: OnStep | None = None
 
-    def __call__(self, sigmas: Sequence[float], transformer_options: dict) -> SamplingRun:
+    def __call__(self, setting: RunSetting) -> SamplingRun:
         """A run by the chosen schedule, or one that computes every step where that is the safe thing."""
-        other = next((name for key, name in OTHER_CACHES.items() if key in transformer_options), None)
+        other = next((name for key, name in OTHER_CACHES.items() if key in setting.options), None)
+        lesson = None
         if other is not None:
-            schedule, note = every_step(sigmas, f"{other} works on the same model")
+            schedule, note = every_step(setting.sigmas, f"{other} works on the same model")
         else:
             try:
-                schedule, note = self.choose(sigmas)
+                schedule, note, lesson = Choice(*self.choose(setting))
             except ScheduleError as error:
-                schedule, note = every_step(sigmas, str(error))
+                schedule, note = every_step(setting.sigmas, str(error))
         if self.no_stack and any(rule.target == "residual" for rule in schedule.rules):
             schedule = on_output(schedule)
             note = "; ".join(filter(None, [note, f"rules run on the output, {self.no_stack}"]))
         return SamplingRun(
-            schedule, sigmas, Placement(self.cache_device), observe=self._observer(schedule), note=note,
-            noise=bool(schedule.source.get("noise")),
+            schedule, setting.sigmas, Placement(self.cache_device), observe=self._observer(schedule), note=note,
+            noise=bool(schedule.source.get("noise")), answered=None if lesson is None else lesson.answered,
+            ended=None if lesson is None else lesson.ended,
         )
 
     def _observer(self, schedule: Schedule) -> Callable[[Call | None, torch.Tensor], None] | None:
@@ -110,7 +132,7 @@ class CacheWrappers:
     """The wrappers of one patcher. What a run remembers is in its SamplingRun, never here.
 
     Args:
-        make_run: makes the SamplingRun from a run's sigmas and transformer options.
+        make_run: makes the SamplingRun from what a run is asked for.
         family: of the model, if its block stack can be skipped.
         on_report: is given the account of every run that ends.
     """
@@ -121,24 +143,32 @@ class CacheWrappers:
 
     def outer_sample(
         self, executor: WrapperExecutor, noise: torch.Tensor, latent_image: torch.Tensor, sampler: Sampler,
-        sigmas: torch.Tensor, *args, **kwargs,
+        sigmas: torch.Tensor, denoise_mask: torch.Tensor | None = None, callback=None, disable_pbar: bool = False,
+        seed: int | None = None, *args, **kwargs,
     ) -> torch.Tensor:
         """Give the run its state, and take it away again however the run ends."""
+        given = (noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, *args)
         if len(sigmas) < 2:
-            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-        options = executor.class_obj.model_options["transformer_options"]
-        run = self.make_run(sigmas.tolist(), options)
+            return executor(*given, **kwargs)
+        guider = executor.class_obj
+        options = guider.model_options["transformer_options"]
+        latent = tuple(noise.shape)
+        run = self.make_run(
+            RunSetting(tuple(sigmas.tolist()), options, sampler, guider, latent, denoise_mask, seed)
+        )
         _take_places(options.get("wrappers", {}))
         options[KEY] = run
         finished = False
         try:
-            samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            samples = executor(*given, **kwargs)
             finished = True
             return samples
         finally:
             del options[KEY]
             report = run.report(finished)
             run.close()
+            if finished and run.ended is not None:
+                run.ended(report)
             self.on_report(report)
 
     def sampler_sample(

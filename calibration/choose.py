@@ -29,6 +29,9 @@ from .segments import GraphError
 from .solver import SolverError, check_labels, solve
 from .store import Calibrations
 
+LEARNED = "learned"
+"""What schedules are called that follow from full runs of the user's own."""
+
 SHORTEST_REACH = 8
 """Segments of up to this many steps are solved on an interpolated graph at any budget; see ``_longest``."""
 
@@ -43,13 +46,15 @@ def choose(
     budget: int | None = None,
     name: str | None = None,
     rule: Rule | None = None,
+    learned: Sequence[ErrorGraph] = (),
 ) -> Selection:
     """As ``schedules.select``, which it asks first, but a calibration is solved for the very steps and budget.
 
     Of what there is, that of this model comes before that of the same file with other patches; then that on the same
     sigmas before an error graph that is interpolated to them (see ``regrid``), the nearest number of steps first; then
     what was measured as a whole, or saved as this very preset, before what is solved, and that before a predicted one
-    that was saved. Everything else that ``select`` finds comes last. What cannot be used is told in the note.
+    that was saved; of graphs, calibrations before ``learned`` ones, which are of runs of this very kind. Everything else
+    that ``select`` finds comes last. What cannot be used is told in the note.
     Calibrations of another model file are not solved, unless by name. With ``rule`` only segments under that rule are
     solved; where no calibration measured it, the rules of what ``select`` finds are replaced.
     """
@@ -61,6 +66,7 @@ def choose(
         return selection
     wanted = selection.schedule.budget
     graphs = [(name, calibrations.get(name))] if known else calibrations.of_family(match.key)
+    graphs += [] if known else [(LEARNED, graph) for graph in learned]
     found = _standing(selection, match)
     left_out = []
     for known_as, graph in sorted(graphs, key=lambda pair: _graph_standing(pair[1], match, sigmas)):
@@ -70,7 +76,7 @@ def choose(
             try:
                 return _solution(known_as, graph, match, tuple(sigmas), wanted, rule)
             except (GraphError, SolverError) as error:
-                left_out.append(f"calibration {known_as} does not fit: {str(error).rstrip('.')}")
+                left_out.append(f"{_called(known_as, graph)} does not fit: {str(error).rstrip('.')}")
     return replace(selection, note="; ".join([*left_out[:1], selection.note]))
 
 
@@ -84,7 +90,8 @@ def solved(name: str, graph: ErrorGraph, budget: int, rule: Rule | None = None) 
     path = solve(edges, graph.steps, budget)
     suffix = f"/{graph.steps}b{budget}"
     called = f"{name[: MAX_NAME - len(suffix)].rstrip()}{suffix}"
-    return path.to_schedule(called, graph.family, graph.sigmas, graph.provenance(name))
+    found = path.to_schedule(called, graph.family, graph.sigmas, graph.provenance(name))
+    return replace(found, origin="learned") if graph.learned else found
 
 
 def _solution(
@@ -101,14 +108,19 @@ def _solution(
     steps = len(sigmas) - 1
     schedule = _schedule(name, graph, sigmas, budget, rule)
     if same_grid(graph.sigmas, sigmas):
-        note = f"solved from calibration {name} for {budget} of {steps} steps"
+        note = f"solved from {_called(name, graph)} for {budget} of {steps} steps"
     else:
         note = (
-            f"solved on the error graph of calibration {name} ({graph.steps} steps), interpolated to {steps} steps, of "
+            f"solved on the error graph of {_called(name, graph)} ({graph.steps} steps), interpolated to {steps} steps, of "
             f"which {budget} compute"
         )
     schedule, why = claimed(schedule, match.identity)
     return Selection(schedule, "; ".join(filter(None, [note, why, few_steps_note(schedule)])))
+
+
+def _called(name: str, graph: ErrorGraph) -> str:
+    """What a graph is of, in words."""
+    return f"{len(graph.samples)} of your pictures" if name == LEARNED else f"calibration {name}"
 
 
 @lru_cache(maxsize=8)
@@ -149,9 +161,10 @@ def _regridded(graph: ErrorGraph, sigmas: tuple[float, ...], longest: int) -> Er
 
 
 def _graph_standing(graph: ErrorGraph, match: Match, sigmas: Sequence[float]) -> tuple[float, ...]:
-    """What comes first, see ``choose``: other patches, other sigmas, saved or measured, how many steps more or fewer."""
+    """What comes first, see ``choose``: other patches, other sigmas, saved or measured, learned, how many steps more or
+    fewer."""
     steps = abs(graph.steps - (len(sigmas) - 1))
-    return other_patches(graph.model.patches, match.identity), not same_grid(graph.sigmas, sigmas), 1, steps
+    return other_patches(graph.model.patches, match.identity), not same_grid(graph.sigmas, sigmas), 1, graph.learned, steps
 
 
 def _standing(selection: Selection, match: Match) -> tuple[float, ...]:

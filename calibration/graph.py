@@ -78,6 +78,11 @@ class ErrorGraph:
         """N, the number of steps of the grid, and the sink."""
         return len(self.sigmas) - 1
 
+    @property
+    def learned(self) -> bool:
+        """Whether its samples are pictures that the user made anyway, and not those of a calibration."""
+        return self.source.get("learned") is True
+
     def provenance(self, name: str) -> dict[str, object]:
         """What a schedule that is made from this graph, the calibration ``name``, tells of where it comes from."""
         return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import comfy.model_management
@@ -15,12 +14,12 @@ import comfy.samplers
 import torch
 
 from ..cache.host import check
-from ..cache.plan import rehearse
 from ..cache.report import RunReport
 from ..cache.run import SamplingRun
+from ..cache.setting import RunSetting
 from ..cache.wrapper import attach
 from .references.arrival import Segments
-from .references.response import NoResponseError, respond
+from .references.response import response_of
 from .sample import Sample
 
 if TYPE_CHECKING:
@@ -42,8 +41,8 @@ class AttachedModel:
         self.new_run: Callable[[Sequence[float]], SamplingRun] | None = None
         self.report: RunReport | None = None
 
-    def _make_run(self, sigmas: Sequence[float], transformer_options: dict) -> SamplingRun:
-        return self.new_run(sigmas)
+    def _make_run(self, setting: RunSetting) -> SamplingRun:
+        return self.new_run(setting.sigmas)
 
     def _keep_report(self, report: RunReport) -> None:
         self.report = report
@@ -114,15 +113,8 @@ class Sampling:
         Raises:
             NoResponseError: its latents do not follow from the model's answers in a known way.
         """
-        if self.mask is not None and not (self.mask >= 1.0).any():
-            raise NoResponseError("no part of the latent is sampled freely under its noise mask")
-        guider = copy.copy(self._guider)
-        # The model itself has its patches on while it samples only.
-        guider.inner_model = SimpleNamespace(model_sampling=self._attached.patcher.get_model_object("model_sampling"))
-        plan = rehearse(self._sampler, guider, self.sigmas, self.sample.seed)
-        if plan is None:
-            raise NoResponseError("its calls cannot be told to its steps")
-        return Segments(respond(self._sampler, guider, self.sigmas, plan, self.sample.seed), len(self.sigmas) - 1)
+        response = response_of(self._sampler, self._guider, self.sigmas, self.sample.seed, self.mask)
+        return Segments(response, len(self.sigmas) - 1)
 
     @property
     def report(self) -> RunReport:

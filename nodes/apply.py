@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from comfy_api.latest import io
@@ -17,9 +17,11 @@ from ..cache.host import HostError, check
 from ..cache.identity import identify
 from ..cache.placement import CACHE_DEVICES
 from ..cache.report import RunReport
-from ..cache.wrapper import Choose, OnStep, every_step, install
+from ..cache.setting import RunSetting
+from ..cache.wrapper import Choice, Choose, OnStep, every_step, install
 from ..calibration.choose import choose
 from ..schedules import FIXED, PRESETS, ModelIdentity, Rule, Schedule, ScheduleError, find_family
+from .learn import LEARN, OFF, ON, Learner
 from .library import AUTO, calibrations, library
 from .speed import Speed, note_speed
 
@@ -83,12 +85,14 @@ def chooser(
     name: str | None,
     rule: Rule | None,
     computed: tuple[int, ...] = (),
+    learn: str = OFF,
     on_plan: Callable[[str, Schedule], None] = lambda family, schedule: None,
 ) -> Choose:
-    """Finds the schedule for this model once the sigmas of a run are known.
+    """Finds the schedule for this model once it is known what a run is asked for.
 
-    ``computed`` steps replace those of the schedule that is found; ``on_plan`` is told the family and the schedule. A run
-    that the budget, the steps or the schedule do not fit computes every step, and its note says why.
+    ``computed`` steps replace those of the schedule that is found; ``learn`` is one of LEARN, and without effect where a
+    schedule, rules or steps were chosen; ``on_plan`` is told the family and the schedule. A run that the budget, the steps
+    or the schedule do not fit computes every step, and its note says why.
 
     Raises:
         ScheduleError: there is no schedule or calibration of that name.
@@ -97,24 +101,27 @@ def chooser(
     if name is not None and name not in calibrations().names():
         library().get(name)
 
-    def fitting(sigmas: Sequence[float]) -> tuple[Schedule, str]:
-        wanted = min(len(computed), len(sigmas) - 1) if computed else budget
+    learner = Learner(identity, match.key, OFF if name or rule or computed else learn)
+
+    def fitting(setting: RunSetting) -> Choice:
+        wanted = min(len(computed), len(setting.sigmas) - 1) if computed else budget
         selection = choose(
-            library(), calibrations(), match, sigmas, preset=preset, budget=wanted, name=name, rule=rule
+            library(), calibrations(), match, setting.sigmas, preset=preset, budget=wanted, name=name, rule=rule,
+            learned=learner.graphs(setting),
         )
         schedule, note = selection.schedule, selection.note
         if computed:
             schedule, note = by_hand(schedule, computed), f"steps chosen by hand, rules of {schedule.name}"
-        return schedule, f"{match.note}: {note}"
+        return learner.choice(setting, schedule, f"{match.note}: {note}")
 
-    def chosen(sigmas: Sequence[float]) -> tuple[Schedule, str]:
+    def chosen(setting: RunSetting) -> Choice:
         try:
-            schedule, note = fitting(sigmas)
+            choice = fitting(setting)
         except ScheduleError as error:
             # What does not fit this run may fit the one before it, whose time is spent already.
-            schedule, note = every_step(sigmas, str(error))
-        on_plan(match.key, schedule)
-        return schedule, note
+            choice = Choice(*every_step(setting.sigmas, str(error)))
+        on_plan(match.key, choice.schedule)
+        return choice
 
     return chosen
 
@@ -195,6 +202,12 @@ class LeMiCa(io.ComfyNode):
                     tooltip="The computed steps when the preset is custom, as chosen on the strip: 0-based, separated by "
                     "commas. Empty goes by the budget.",
                 ),
+                io.Combo.Input(
+                    "learn", options=list(LEARN), default=ON, optional=True,
+                    tooltip="On: a model without a schedule is run in full for its first three pictures, and LeMiCa learns "
+                    "from them; then it is fast. Off: its steps are estimated. Every run: all runs are full ones, and "
+                    "learned from.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model with the cache.")],
             hidden=[io.Hidden.unique_id],
@@ -207,7 +220,8 @@ class LeMiCa(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, preset: str, budget: int, schedule: str, rule: str, cache_device: str, steps: str = ""
+        cls, model, preset: str, budget: int, schedule: str, rule: str, cache_device: str, steps: str = "",
+        learn: str = ON,
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         try:
@@ -223,6 +237,7 @@ class LeMiCa(io.ComfyNode):
             name=None if schedule == AUTO else schedule,
             rule=None if rule == AS_SCHEDULED else Rule.parse(rule),
             computed=parse_steps(steps) if preset == CUSTOM else (),
+            learn=learn,
             on_plan=planner(node_id),
         )
         report = reporter(node_id, find_family(identity, library().families()).key)

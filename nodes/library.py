@@ -11,6 +11,7 @@ from threading import Lock
 import folder_paths
 from filelock import FileLock, Timeout
 
+from ..calibration.learning.records import Records
 from ..calibration.store import Calibrations
 from ..schedules import Library
 from ..schedules.store import NameTakenError
@@ -75,6 +76,16 @@ def _library(user: Path) -> Library:
 def calibrations() -> Calibrations:
     """The user's error graphs, under ComfyUI's user directory."""
     return _calibrations(Path(folder_paths.get_user_directory()) / "lemica" / "calibrations")
+
+
+def records() -> Records:
+    """What was learned from the user's pictures, under ComfyUI's user directory."""
+    return _records(Path(folder_paths.get_user_directory()) / "lemica" / "learned")
+
+
+@cache
+def _records(root: Path) -> Records:
+    return Records(root)
 
 
 @cache

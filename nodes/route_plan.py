@@ -8,7 +8,8 @@ from ..calibration.view import schedule_view, speedup
 from ..schedules import ANY_MODEL, PRESETS, Family, GridError, Match, Rule, Selection, nominal_sigmas
 from ..schedules.schedule import MAX_STEPS
 from .apply import AS_SCHEDULED, AUTO, CUSTOM
-from .library import calibrations, library
+from .learn import LEARN, OFF, learning, lesson_note, wants_full_run
+from .library import calibrations, library, records
 from .route_answer import Body, RequestError, UnknownFamilyError, short
 from .sampler_sigmas import Sampling, expected_sigmas
 
@@ -33,6 +34,7 @@ def show_plan(body: Body) -> dict[str, object]:
     budget = body.count("budget") if preset == CUSTOM else None
     name = body.text("schedule", AUTO)
     rule = body.text("rule", AS_SCHEDULED)
+    learn = body.one_of("learn", LEARN, OFF) if name == AUTO and rule == AS_SCHEDULED else OFF
     identity = calibrations().get(body.text("calibration")).model if "calibration" in body else ANY_MODEL
     sigmas, about = _run_sigmas(body, family, steps)
     try:
@@ -40,7 +42,10 @@ def show_plan(body: Body) -> dict[str, object]:
             library(), calibrations(), Match(family, "", identity), sigmas,
             preset=None if preset == CUSTOM else preset, budget=budget, name=None if name == AUTO else name,
             rule=None if rule == AS_SCHEDULED else Rule.parse(rule),
+            learned=[] if learn == OFF else records().graphs_of_family(family.key),
         )
+        if wants_full_run(learn, selection.schedule):
+            selection = Selection(learning(sigmas), lesson_note(records().count_of_family(family.key, sigmas)))
     except GridError as error:
         selection = Selection(full_schedule(sigmas), f"computing every step: {error}")
     schedule = selection.schedule

@@ -7,7 +7,7 @@ from dataclasses import replace
 from .match import ANY_MODEL, ModelIdentity
 from .schedule import Schedule, without_figures
 
-MADE = ("calibrated", "predicted")
+MADE = ("calibrated", "predicted", "learned")
 """Origins that speak of one model: that of ``source``, by its ``file`` and ``patches``."""
 
 

@@ -22,10 +22,14 @@ MAX_STEPS = 10_000
 MAX_NAME = 120
 MAX_DEPTH = 40
 """Of provenance: objects and lists in each other."""
-ORIGINS = ("calibrated", "predicted", "borrowed", "published", "resampled", "estimated", "imported", "custom")
-"""Measured on the model of ``source`` as a whole; solved from the errors of segments there; either of them, on another
-model; a list of the LeMiCa authors; one of these, fitted to a run; spread as published lists are; from a file that
-says where it comes from; chosen by the user."""
+ORIGINS = (
+    "calibrated", "predicted", "learned", "borrowed", "published", "resampled", "estimated", "imported", "custom",
+    "learning",
+)
+"""Measured on the model of ``source`` as a whole; solved from the errors of segments there, of a calibration or of full runs
+that the user made anyway; one of these, on another model; a list of the LeMiCa authors; one of these, fitted to a run;
+spread as published lists are; from a file that says where it comes from; chosen by the user; a full run that is learned
+from."""
 
 FIGURES = ("measured", "predicted")
 """What ``source`` may tell of a schedule, as long as its steps, rules, sigmas and model are those that it tells of."""

@@ -58,7 +58,8 @@ def select(
     5. an estimate.
 
     Nearest is by budget ratio, then by steps, then in sigma, of equals one of fixed rules, since weights are not
-    resampled; those of another model come last. What the user saved for its own steps only is not resampled. ``rule`` takes the place of all rules of what was found.
+    resampled; those of another model come last. What the user saved for its own steps only is not resampled. ``rule``
+    takes the place of all rules of what was found.
 
     Raises GridError when the sigmas cannot carry a schedule, so that the caller computes every step; ScheduleError
     for a budget outside 1 .. N, an unknown preset or an unknown name. The note tells what a run of few steps can gain.

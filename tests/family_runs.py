@@ -34,15 +34,15 @@ def installed(
     """``model`` under one schedule for whatever sigmas come."""
     schedule = Schedule("test", "test", STEPS, computed, (Rule.parse(rule),) * len(computed), "custom")
     reports = [] if reports is None else reports
-    return install(model, lambda sigmas: (schedule, ""), on_report=reports.append)
+    return install(model, lambda setting: (schedule, ""), on_report=reports.append)
 
 
 def recorded(model: ModelPatcher) -> tuple[ModelPatcher, Trajectory]:
     """``model`` computing every step while every residual is measured, and what these are kept in."""
     trajectory = Trajectory(residuals_wanted=True)
 
-    def make_run(sigmas, options):
-        return SamplingRun(full_schedule(sigmas), sigmas, Placement("auto"), record=trajectory)
+    def make_run(setting):
+        return SamplingRun(full_schedule(setting.sigmas), setting.sigmas, Placement("auto"), record=trajectory)
 
     return attach(model, make_run), trajectory
 

@@ -23,9 +23,10 @@ REFERENCE_KEY = "test_reference"
 def scheduled(model, computed: Iterable[int] = COMPUTED, rule: str = "output hold", reports: list | None = None):
     """``model`` under one schedule for whatever sigmas come, as far as they go."""
 
-    def choose(sigmas):
-        kept = tuple(step for step in computed if step < len(sigmas) - 1)
-        return Schedule("test", "test", len(sigmas) - 1, kept, (Rule.parse(rule),) * len(kept), "custom"), ""
+    def choose(setting):
+        steps = len(setting.sigmas) - 1
+        kept = tuple(step for step in computed if step < steps)
+        return Schedule("test", "test", steps, kept, (Rule.parse(rule),) * len(kept), "custom"), ""
 
     return install(model, choose, on_report=lambda report: None if reports is None else reports.append(report))
 

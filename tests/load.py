@@ -90,8 +90,8 @@ def sampling() -> Callable[[int], None]:
         rule = Rule.parse(rules[number % 4])
         asked = {"budget": 3} if number % 5 == 4 else {"preset": PRESETS[number % 5]}
 
-        def choose(sigmas):
-            selection = select(library, match, sigmas, rule=rule, **asked)
+        def choose(setting):
+            selection = select(library, match, setting.sigmas, rule=rule, **asked)
             return selection.schedule, selection.note
 
         model = install(models[number % 2], choose)

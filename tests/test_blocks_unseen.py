@@ -78,7 +78,7 @@ def test_blocks_that_are_replayed_once_warm_leave_output_rules_from_there_on(gra
 
     rules = tuple(map(Rule.parse, ("residual hold", "residual hold", "output hold", "output hold")))
     changing = Schedule("test", "test", graphs.STEPS, COMPUTED, rules, "custom")
-    expected = tiny_wan.sample(install(tiny_wan.make_wan(), lambda sigmas: (changing, "")), steps=graphs.STEPS)
+    expected = tiny_wan.sample(install(tiny_wan.make_wan(), lambda setting: (changing, "")), steps=graphs.STEPS)
     assert not warnings(caplog)
     reports = []
     model = compiled(walked=True)

@@ -110,8 +110,8 @@ def sampled(comfy: ModuleType, graphs: ModuleType, tiny_wan: ModuleType, wan):
     def sample(at: int, clock: Late, **settings):
         """How many conds were evaluated, and the report."""
         reports = []
-        model = attach(wan, lambda sigmas, options: SamplingRun(
-            settings.get("schedule", schedule), sigmas, Placement("auto"), read=clock, observe=settings.get("observe")
+        model = attach(wan, lambda setting: SamplingRun(
+            settings.get("schedule", schedule), setting.sigmas, Placement("auto"), read=clock, observe=settings.get("observe")
         ), reports.append)
         with graphs.rows_through(wan) as rows:
             tiny_wan.sample(model, steps=STEPS, sampler=leaving(at))

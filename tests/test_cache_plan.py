@@ -145,7 +145,7 @@ def every_step(comfy):
     """A patcher whose runs compute every step and tell their report."""
     from lemica.cache.wrapper import full_schedule, install
 
-    return lambda model, reports: install(model, lambda sigmas: (full_schedule(sigmas), ""), on_report=reports.append)
+    return lambda model, reports: install(model, lambda setting: (full_schedule(setting.sigmas), ""), on_report=reports.append)
 
 
 @pytest.mark.parametrize("name", ["euler_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"])

@@ -20,8 +20,8 @@ def replayable(tiny_wan, patch=lambda model: model):
 
     settings = {}
 
-    def make_run(sigmas, transformer_options):
-        return SamplingRun(sigmas=sigmas, placement=Placement("auto"), **settings)
+    def make_run(setting):
+        return SamplingRun(sigmas=setting.sigmas, placement=Placement("auto"), **settings)
 
     model = attach(patch(tiny_wan.make_wan()), make_run)
     guider = comfy.samplers.CFGGuider(model)

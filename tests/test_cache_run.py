@@ -22,8 +22,8 @@ def install(comfy):
     ):
         """``model`` with one schedule for whatever sigmas come, as long as the steps fit."""
 
-        def choose(sigmas):
-            steps = len(sigmas) - 1
+        def choose(setting):
+            steps = len(setting.sigmas) - 1
             kept = tuple(step for step in computed if step < steps)
             rules = (Rule.parse(rule),) * len(kept)
             return Schedule("test", "test", steps, kept, rules, origin, **parts), "note"
@@ -388,7 +388,7 @@ def test_sigmas_that_cannot_carry_a_schedule_compute_every_step(comfy, tiny_wan,
     from lemica.cache.wrapper import install
     from lemica.schedules import GridError
 
-    def choose(sigmas):
+    def choose(setting):
         raise GridError("sigmas go up")
 
     reports = []

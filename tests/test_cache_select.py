@@ -24,8 +24,8 @@ def accelerated(tiny_wan):
     def with_request(on_report, **request):
         find = partial(select, library, match, **request)
 
-        def choose(sigmas):
-            selection = find(sigmas)
+        def choose(setting):
+            selection = find(setting.sigmas)
             return selection.schedule, selection.note
 
         return install(plain, choose, on_report=on_report)

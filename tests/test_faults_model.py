@@ -147,8 +147,8 @@ def test_a_run_whose_schedule_was_deleted_before_the_sampler_starts_computes_eve
     library.save(Schedule("mine", "x", STEPS, COMPUTED, (Rule.parse("output hold"),) * 3, "custom"))
     reports = []
 
-    def choose(sigmas):
-        selection = select(library, match, sigmas, name="mine")
+    def choose(setting):
+        selection = select(library, match, setting.sigmas, name="mine")
         return selection.schedule, selection.note
 
     model = install(wan, choose, on_report=reports.append)

@@ -312,8 +312,9 @@ def test_sigmas_split_in_two_and_sigmas_turned_round(graphs, tiny_wan, wan):
     library = Library(Path(__file__).resolve().parent.parent / "schedules" / "library")
     match, reports = find_family(identify(wan), library.families()), []
 
-    def choose(sigmas):
-        selection = select(library, match, sigmas, budget=min(3, len(sigmas) - 1))
+    def choose(setting):
+        budget = min(3, len(setting.sigmas) - 1)
+        selection = select(library, match, setting.sigmas, budget=budget)
         return selection.schedule, selection.note
 
     model = install(wan, choose, on_report=reports.append)

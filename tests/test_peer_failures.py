@@ -137,8 +137,8 @@ def test_c2_what_a_calibration_recorded_is_not_written_to(graphs, tiny_wan, wan)
 
     spoiled = wan.clone()
     spoiled.set_model_sampler_post_cfg_function(spoil)
-    model = attach(spoiled, lambda sigmas, options: SamplingRun(
-        full_schedule(sigmas), sigmas, Placement("auto"), **settings
+    model = attach(spoiled, lambda setting: SamplingRun(
+        full_schedule(setting.sigmas), setting.sigmas, Placement("auto"), **settings
     ))
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(tiny_wan.conditioning(11), tiny_wan.conditioning(12))
@@ -275,8 +275,8 @@ def test_c8_the_model_is_found_and_one_that_is_not_known_works_on_its_output(gra
     from lemica.cache.wrapper import install
     from lemica.schedules import Rule, Schedule
 
-    def choose(sigmas):
-        return Schedule("x", "x", len(sigmas) - 1, (0, 2), (Rule.parse("residual linear"),) * 2, "custom"), "note"
+    def choose(setting):
+        return Schedule("x", "x", len(setting.sigmas) - 1, (0, 2), (Rule.parse("residual linear"),) * 2, "custom"), "note"
 
     import torch
     from comfy_extras.nodes_custom_sampler import BasicGuider

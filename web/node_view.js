@@ -17,15 +17,15 @@ import { idleWord, modelName, samplerSteps } from './sampler.js'
 import { samplingBehind } from './sampling.js'
 import { formatSteps, toggled } from './strip.js'
 
-export const SETTINGS = ['preset', 'budget', 'schedule', 'rule', 'steps']
+export const SETTINGS = ['preset', 'budget', 'schedule', 'rule', 'steps', 'learn']
 const DEFAULT_STEPS = 20
 
 /** @returns {import('./plan.js').Settings} */
 function settingsOf(node) {
-  const [preset, budget, schedule, rule, chosen] = SETTINGS.map(
+  const [preset, budget, schedule, rule, chosen, learn] = SETTINGS.map(
     (name) => valueAt(node, name, app.rootGraph) ?? widgetOf(node, name)?.value
   )
-  return { preset, budget, schedule, rule, chosen: String(chosen ?? '') }
+  return { preset, budget, schedule, rule, learn, chosen: String(chosen ?? '') }
 }
 
 /** Set widgets as one step of undo, without their callbacks: those are for changes by the user. */

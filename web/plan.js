@@ -11,6 +11,7 @@ import { parseSteps } from './strip.js'
  * @property {string} schedule
  * @property {string} rule
  * @property {string} chosen the computed steps as text, for the preset custom
+ * @property {string} [learn]
  */
 
 /**
@@ -55,7 +56,8 @@ export function planRequest(settings, steps, known, sampling) {
     preset: settings.preset,
     budget: computed.length || settings.budget,
     schedule: settings.schedule,
-    rule: settings.rule
+    rule: settings.rule,
+    learn: computed.length ? 'off' : (settings.learn ?? 'off')
   }
 }
 

@@ -8,13 +8,15 @@ anywhere. Noise that a sampler draws cancels in the difference of two runs, so t
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import comfy.samplers
 import torch
 
-from ...cache.plan import Plan
+from ...cache.plan import Plan, rehearse
 from .arrival import Answer, Response
 
 LINEAR = 1e-4
@@ -71,6 +73,29 @@ class _Impulses:
         answer[1 + kind * self._calls + call] += self.impulses[call, kind]
         answer[-1] += self.sizes[call, kind] * self.impulses[call, kind]
         return answer
+
+
+def response_of(
+    sampler: comfy.samplers.Sampler, guider: comfy.samplers.CFGGuider, sigmas: Sequence[float], seed: int | None,
+    mask: torch.Tensor | None = None,
+) -> Response:
+    """The response of a sampler, before the guider is sampled by it.
+
+    Args:
+        mask: the denoise mask, 1 where the latent is sampled freely.
+
+    Raises:
+        NoResponseError: its latents do not follow from the model's answers in a known way.
+    """
+    if mask is not None and not (mask >= 1.0).any():
+        raise NoResponseError("no part of the latent is sampled freely under its noise mask")
+    guider = copy.copy(guider)
+    # The model itself has its patches on while it samples only.
+    guider.inner_model = SimpleNamespace(model_sampling=guider.model_patcher.get_model_object("model_sampling"))
+    plan = rehearse(sampler, guider, sigmas, seed)
+    if plan is None:
+        raise NoResponseError("its calls cannot be told to its steps")
+    return respond(sampler, guider, sigmas, plan, seed)
 
 
 def respond(

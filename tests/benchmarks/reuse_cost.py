@@ -82,7 +82,7 @@ def compare(name: str, model, shape: tuple[int, ...]) -> None:
         rule = Rule.parse(text)
         weights = tuple((1.4, -0.5, 0.1, -0.1, 0.1)[: place + 1] for place in range(len(computed))) if rule.fitted else ()
         schedule = Schedule("bench", "bench", STEPS, computed, (rule,) * len(computed), "custom", weights=weights)
-        seconds = step_seconds(install(model, lambda sigmas, s=schedule: (s, "")), shape)
+        seconds = step_seconds(install(model, lambda setting, s=schedule: (s, "")), shape)
         ran = statistics.median(seconds[k] for k in range(len(seconds)) if k + 1 in computed)
         reused = statistics.median(seconds[k] for k in range(len(seconds)) if k + 1 not in computed)
         print(f"  {text:16} {1000 * ran:9.2f} ms computed, {1000 * reused:8.3f} ms reused: {100 * reused / plain:.2f} %")

@@ -96,7 +96,7 @@ class Bench:
 
         computed = uniform(STEPS, budget)
         schedule = Schedule("bench", "bench", STEPS, computed, (Rule.parse(rule),) * budget, "custom")
-        return install(self.model, lambda sigmas: (schedule, ""))
+        return install(self.model, lambda setting: (schedule, ""))
 
     def easycache(self, budget: int):
         """The model with EasyCache, and how many steps it computes at the threshold that comes nearest."""

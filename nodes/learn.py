@@ -1,0 +1,84 @@
+"""What the LeMiCa node learns from the pictures that users make."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..cache.setting import RunSetting
+from ..cache.wrapper import Choice, Lesson, full_schedule
+from ..calibration.graph import ErrorGraph
+from ..calibration.learning.kind import Kind, kind_of
+from ..calibration.learning.lesson import FullRunLesson
+from ..calibration.learning.records import NEEDED
+from ..calibration.references.response import NoResponseError
+from ..schedules import ModelIdentity, Schedule
+from .library import records
+
+OFF, ON, EVERY_RUN = "off", "on", "every run"
+LEARN = (ON, OFF, EVERY_RUN)
+
+
+class Learner:
+    """Of one model: what is known of runs like one, and whether that one is to be learned from.
+
+    Args:
+        identity: of the model.
+        family: the key that its schedules go under.
+        learn: one of LEARN.
+    """
+
+    def __init__(self, identity: ModelIdentity, family: str, learn: str) -> None:
+        self._identity, self._family, self._learn = identity, family, learn
+
+    def graphs(self, setting: RunSetting) -> list[ErrorGraph]:
+        """The error graphs that follow from earlier runs of this kind."""
+        if self._learn == OFF or self._unfit(setting):
+            return []
+        return records().graphs(self._kind(setting))
+
+    def choice(self, setting: RunSetting, schedule: Schedule, note: str) -> Choice:
+        """What was chosen for a run, or the full run where that is learned from."""
+        if not wants_full_run(self._learn, schedule):
+            return Choice(schedule, note)
+        why = self._unfit(setting)
+        if why:
+            return Choice(schedule, f"{note}; nothing is learned: {why}")
+        kind = self._kind(setting)
+        known = len(records().of(kind, setting.sigmas))
+        if self._learn == ON and known >= NEEDED:
+            return Choice(schedule, note)
+        try:
+            lesson: Lesson = FullRunLesson(records(), kind, setting)
+        except NoResponseError as error:
+            return Choice(schedule, f"{note}; nothing is learned under this sampler: {error}")
+        return Choice(learning(setting.sigmas), lesson_note(known), lesson)
+
+    def _kind(self, setting: RunSetting) -> Kind:
+        return kind_of(self._family, self._identity, setting)
+
+    def _unfit(self, setting: RunSetting) -> str:
+        """Why nothing can be learned from runs like this one, empty where something can."""
+        if self._identity.file is None:
+            return "it cannot be told which file this model is from"
+        if self._identity.patches is None:
+            return "it cannot be told which LoRAs or other patches this model has"
+        if not hasattr(setting.sampler, "extra_options"):
+            return "this sampler is none of KSampler's kind"
+        return ""
+
+
+def wants_full_run(learn: str, schedule: Schedule) -> bool:
+    """Whether a run that would get this schedule is made in full instead, as far as that can be told from it."""
+    return learn == EVERY_RUN or learn == ON and schedule.origin == "estimated"
+
+
+def learning(sigmas: tuple[float, ...]) -> Schedule:
+    """The schedule of a full run that is learned from."""
+    return replace(full_schedule(sigmas), origin="learning")
+
+
+def lesson_note(known: int) -> str:
+    """Where learning stands in the run that comes after so many."""
+    if known < NEEDED:
+        return f"a full run, to learn from: {known + 1} of {NEEDED}"
+    return f"a full run, to learn from, after {known} others"
