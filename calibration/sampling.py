@@ -107,6 +107,16 @@ class Sampling:
         ]
         return torch.cat([one.flatten() for one in whole])
 
+    @property
+    def guider(self) -> comfy.samplers.CFGGuider:
+        """The guider that is sampled."""
+        return self._guider
+
+    @property
+    def sampler(self) -> comfy.samplers.Sampler:
+        """The sampler."""
+        return self._sampler
+
     def segments(self) -> Segments:
         """How segments arrive under this sampler.
 

@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from ..calibration import GraphError, InfeasibleError, SolverError
 from ..calibration.job_error import JobError
+from ..calibration.learning.records import UnknownRecordError
 from ..calibration.store import CalibrationTakenError, UnknownCalibrationError
 from ..schedules import ScheduleError
 from ..schedules.schedule import is_count, shown
@@ -58,6 +59,7 @@ class UnknownFamilyError(RequestError):
 STATUS: dict[type[Exception], int] = {
     UnknownNameError: 404,
     UnknownCalibrationError: 404,
+    UnknownRecordError: 404,
     UnknownFamilyError: 404,
     NameTakenError: 409,
     CalibrationTakenError: 409,

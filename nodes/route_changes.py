@@ -19,12 +19,12 @@ from ..schedules.schedule import SCHEMA, check_name
 from ..schedules.select import SCOPES
 from ..schedules.store import MAX_BYTES as MAX_SCHEDULE
 from ..schedules.store import file_name
-from .library import RESERVED, calibrations, changing, check_not_reserved, library
+from .library import RESERVED, calibrations, changing, check_not_reserved, library, records
 from .route_answer import Body, RequestError, TakenError, TooLargeError, checked_name, short
 from .route_views import options_of
 
 KINDS = ("schedule", "calibration")
-UNFINISHED = "job"
+UNFINISHED, RECORD = "job", "record"
 
 T = TypeVar("T")
 
@@ -94,10 +94,12 @@ def rename(body: Body) -> dict[str, object]:
 
 @one_at_a_time
 def delete(body: Body) -> dict[str, object]:
-    """Remove a schedule, a calibration, or what was measured of one that is not finished, by its folder."""
-    kind, name = body.one_of("kind", (*KINDS, UNFINISHED), ""), body.text("name")
+    """Remove a schedule, a calibration, what was measured of one that is not finished, by its folder, or a record."""
+    kind, name = body.one_of("kind", (*KINDS, UNFINISHED, RECORD), ""), body.text("name")
     if kind == UNFINISHED:
         calibrations().delete_unfinished(name)
+    elif kind == RECORD:
+        records().delete(name)
     else:
         (library() if kind == "schedule" else calibrations()).delete(name)
     return {}

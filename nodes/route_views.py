@@ -7,12 +7,13 @@ from dataclasses import asdict
 
 from ..calibration import OBJECTIVES, ErrorGraph, Path
 from ..calibration.half_run import half_run
+from ..calibration.learning.record import Record
 from ..calibration.measured import figures_of
 from ..calibration.solutions import Options, solution, solutions
 from ..calibration.view import calibration_entry, calibration_view, curve_point, path_view, schedule_view
 from ..schedules import PRESETS, Rule, find_family, preset_budget
 from .calibration_progress import running
-from .library import calibrations, library
+from .library import calibrations, library, records
 from .route_answer import Body, checked_name
 
 
@@ -25,15 +26,27 @@ def show_library(query: Mapping[str, str]) -> dict[str, object]:
     ]
     graphs, unreadable = calibrations().contents()
     jobs, broken = half_run(calibrations().root, {path.stem for _, _, path in graphs})
+    learned = records().all()
     titles = {family.key: family.title for family in library().families()}
-    for key in (*(schedule["family"] for schedule in schedules), *(graph.family for _, graph, _ in graphs)):
+    families = (schedule["family"] for schedule in schedules), (graph.family for _, graph, _ in graphs)
+    for key in (*families[0], *families[1], *(record.kind.family for _, record in learned)):
         titles.setdefault(key, key)
     return {
         "families": [{"key": key, "title": title} for key, title in titles.items()],
         "schedules": schedules,
         "calibrations": [calibration_entry(name, graph) for name, graph, _ in graphs],
         "jobs": jobs,
-        "problems": [*problems, *unreadable, *broken],
+        "records": [record_entry(name, record) for name, record in learned],
+        "problems": [*problems, *unreadable, *broken, *records().problems()],
+    }
+
+
+def record_entry(name: str, record: Record) -> dict[str, object]:
+    """A full run that was learned from; ``name`` is that of its file."""
+    kind = record.kind
+    return {
+        "name": name, "family": kind.family, "steps": len(record.sigmas) - 1, "made": record.made, "seed": record.seed,
+        "sampler": kind.sampler, "guidance": dict(kind.guidance), "latent": list(kind.latent), "file": kind.model.file,
     }
 
 

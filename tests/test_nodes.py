@@ -57,7 +57,7 @@ def test_node_ids_and_the_order_of_their_inputs_stay_what_saved_workflows_hold(s
     assert list(info["LeMiCa"]["input"]["required"]) == [
         "model", "preset", "budget", "schedule", "rule", "cache_device"
     ]
-    assert list(info["LeMiCa"]["input"]["optional"]) == ["steps"]
+    assert list(info["LeMiCa"]["input"]["optional"]) == ["steps", "learn"]
     assert info["LeMiCa"]["output"] == ["MODEL"]
     assert list(info["LeMiCaDemoModel"]["input"]["required"]) == ["prompt"]
     assert info["LeMiCaDemoModel"]["output"] == ["MODEL", "CONDITIONING", "CONDITIONING", "LATENT", "VAE"]

@@ -88,7 +88,7 @@ def before_and_after(page) -> dict:
 def packaged(budget: int):
     from lemica.schedules import Library
 
-    return Library(ROOT / "schedules" / "library").get(f"lemica-demo/{STEPS}b{budget}")
+    return Library(ROOT / "schedules" / "library").get(f"lemica-demo fitted/{STEPS}b{budget}")
 
 
 def shows_schedule(strip: dict, budget: int) -> None:

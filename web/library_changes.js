@@ -13,8 +13,9 @@ export function createChanges(server) {
      */
     rename: ({ kind, name: old }, name) => server.post('rename', { kind, old, new: name }),
 
-    /** @param {Entry} entry what is unfinished goes by its folder: two may have names that are written alike */
-    remove: ({ kind, name, data }) => server.post('delete', { kind, name: kind === 'job' ? data.folder : name }),
+    /** @param {Entry} entry what has no name of the user's goes by its folder or file */
+    remove: ({ kind, name, data }) =>
+      server.post('delete', { kind, name: { job: data.folder, record: data.name }[kind] ?? name }),
 
     /** @param {Entry} one */
     merge: (one, other, name) => server.post('merge', { first: one.name, second: other, name }),

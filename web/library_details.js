@@ -10,7 +10,8 @@ import { createLegend, createStrip, rulesInUse } from './strip.js'
 /** @typedef {import('./library_entries.js').Entry} Entry */
 
 const KINDS = {
-  schedule: 'Schedule', calibration: 'Calibration', estimate: 'Estimated schedule', job: 'Calibration'
+  schedule: 'Schedule', calibration: 'Calibration', estimate: 'Estimated schedule', job: 'Calibration',
+  record: 'Picture learned from'
 }
 const GO_ON =
   'To go on, queue the calibration workflow with the same name and the same settings: it begins where it stopped.'
@@ -125,6 +126,7 @@ export function createDetails(given) {
     if (kind === 'estimate') return [button('Save…', keep, 'Save this as a schedule of yours')]
     const remove = button('Delete…', () => given.onDelete(entry))
     remove.classList.add('lemica-danger')
+    if (kind === 'record') return [remove]
     if (kind === 'job') return own ? [remove] : []
     return [
       button('Use', () => given.onUse(entry), 'Choose it on the selected LeMiCa node'),
@@ -139,6 +141,7 @@ export function createDetails(given) {
     if (entry.kind === 'schedule') return scheduleContent(entry)
     if (entry.kind === 'calibration') return calibrationContent(entry)
     if (entry.kind === 'job') return jobContent(entry)
+    if (entry.kind === 'record') return recordContent(entry)
     return [estimate.element]
   }
 
@@ -205,6 +208,15 @@ function calibrationContent({ data }) {
       ['error', `${metric}, of up to ${longest} steps in a row`],
       ['rules', rules.join(', ')]
     ])
+  ]
+}
+
+function recordContent({ data }) {
+  const { sampler, guidance, latent, file, seed } = data
+  const facts = [['model', file], ['sampler', sampler], ...Object.entries(guidance).map(([name, value]) => [name, String(value)])]
+  return [
+    factList([...facts, ['latent', latent.join(' × ')], ['seed', String(seed)]]),
+    make('p', 'lemica-muted', 'Neither the picture nor its prompt is kept. Deleted, it no longer counts.')
   ]
 }
 

@@ -1,11 +1,12 @@
 /**
- * The entries of the library: schedules, calibrations, estimates where there are neither, and unfinished calibrations.
+ * The entries of the library: schedules, calibrations, estimates where there are neither, unfinished calibrations, and
+ * the pictures that were learned from.
  * Pure: knows neither ComfyUI nor the page.
  */
 
 /**
  * @typedef {object} Entry
- * @property {'schedule' | 'calibration' | 'estimate' | 'job'} kind
+ * @property {'schedule' | 'calibration' | 'estimate' | 'job' | 'record'} kind
  * @property {string} key of its own among all entries
  * @property {string} name
  * @property {string} family
@@ -60,6 +61,16 @@ function jobEntry(folder, job, running) {
   }
 }
 
+function recordEntry(record) {
+  const { name, family, steps, made, seed } = record
+  return {
+    kind: 'record', key: keyOf('record', name), name: `picture of ${momentText(made)}, seed ${seed}`, family, own: true,
+    steps, badges: ['learned'], measure: `${steps} steps`, data: record
+  }
+}
+
+const momentText = (seconds) => new Date(seconds * 1000).toLocaleString()
+
 export const counted = (count, what) => `${count} ${what}${count === 1 ? '' : 's'}`
 
 /**
@@ -80,7 +91,7 @@ export function entriesOf(library, running = []) {
   const jobs = [...new Set([...active.keys(), ...folders.keys()])].map((folder) =>
     jobEntry(folder, folders.get(folder), active.get(folder))
   )
-  return [...known, ...estimates, ...jobs]
+  return [...known, ...estimates, ...jobs, ...(library.records ?? []).map(recordEntry)]
 }
 
 /**
@@ -109,7 +120,7 @@ export const sourceFacts = (source) =>
   })
 
 function valueText(name, value) {
-  if (name === 'saved') return new Date(value * 1000).toLocaleString()
+  if (name === 'saved') return momentText(value)
   if (typeof value === 'number' && !Number.isInteger(value)) return value.toPrecision(3)
   return String(value)
 }

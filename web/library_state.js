@@ -26,11 +26,12 @@ export const FILTERS = {
   published: 'published',
   estimated: 'estimated',
   calibration: 'calibrations',
-  unfinished: 'unfinished'
+  unfinished: 'unfinished',
+  learned: 'learned'
 }
 const MOST_ROWS = 200
 const byText = new Intl.Collator(undefined, { numeric: true })
-const KINDS = ['calibration', 'schedule', 'estimate', 'job']
+const KINDS = ['calibration', 'schedule', 'estimate', 'record', 'job']
 
 /** Whether an entry is of a kind of FILTERS. */
 function isOf(entry, only) {

@@ -47,7 +47,7 @@ export function createTree({ onChoose, onOpen, onAction }) {
     } else if (key === 'ArrowLeft') {
       if (row.type !== 'family') focusOn(`family:${row.group}`)
       else if (row.open) onOpen(row, false)
-    } else if (row.type === 'entry' && row.entry.own && key === 'F2') onAction(row, 'rename')
+    } else if (row.type === 'entry' && isNamed(row.entry) && key === 'F2') onAction(row, 'rename')
     else if (row.type === 'entry' && row.entry.own && key === 'Delete') onAction(row, 'delete')
     else return false
     return true
@@ -96,6 +96,9 @@ export function createTree({ onChoose, onOpen, onAction }) {
     }
   }
 }
+
+/** Whether the user can give it another name. */
+const isNamed = ({ own, kind }) => own && (kind === 'schedule' || kind === 'calibration')
 
 /** @param {Row} row */
 function itemFor(row, chosen, focused) {

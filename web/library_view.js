@@ -19,7 +19,7 @@ import { newest } from './newest.js'
  * @property {string} only
  */
 
-const NOTHING = { families: [], schedules: [], calibrations: [], jobs: [], problems: [] }
+const NOTHING = { families: [], schedules: [], calibrations: [], jobs: [], records: [], problems: [] }
 
 /**
  * @param {object} given

@@ -168,6 +168,10 @@ export function createView(node, onGraph) {
       const schedule = state.live?.schedule ?? null
       state.live = null
       state.run = { report, schedule, key: state.key ?? key(settingsOf(node)) }
+      if (report.origin === 'learning') {
+        planner.forget()
+        refresh()
+      }
       draw()
       return state.run
     },

@@ -58,6 +58,7 @@ export function createPanel({ onToggle, onReset }) {
     content.dataset.speed = panel.speedKind
     name.textContent = name.title = panel.name
     origin.textContent = panel.origin
+    origin.dataset.origin = panel.origin
     origin.hidden = !panel.origin
     reset.hidden = !panel.byHand && !panel.invalid
     notes.replaceChildren(...panel.notes.map((text) => make('div', '', text)))

@@ -167,13 +167,14 @@ function idlePanel(base, idle) {
 
 function ranPanel(base, run) {
   const { report } = run
-  const measured = report.speedup !== null
+  const whole = report.computed.length === report.steps
+  const measured = report.speedup !== null && !whole
   return {
     ...base,
     pattern: ranPattern(run),
     count: budgetOf(report),
-    speed: measured ? faster(report.speedup) : base.speed,
-    speedKind: measured ? 'measured' : base.speedKind,
+    speed: whole ? '' : measured ? faster(report.speedup) : base.speed,
+    speedKind: whole ? '' : measured ? 'measured' : base.speedKind,
     name: report.schedule,
     origin: report.origin,
     notes: runNotes(report),

@@ -23,12 +23,14 @@ function readKept() {
 const MEASURED = 'What was measured for it here stays on the disk, among the unfinished calibrations.'
 
 async function confirmDelete({ kind, name }) {
-  const what = kind === 'job' ? 'unfinished calibration' : kind
+  const what = { job: 'unfinished calibration', record: 'record' }[kind] ?? kind
   const answer = await app.extensionManager.dialog.confirm({
     title: `Delete ${what}`,
     message:
-      `Delete the ${what} ${name}? ` +
-      (kind === 'job' ? 'All that was measured for it is lost.' : 'This cannot be undone.'),
+      kind === 'record'
+        ? `Forget what was learned from the ${name}? The picture itself stays.`
+        : `Delete the ${what} ${name}? ` +
+          (kind === 'job' ? 'All that was measured for it is lost.' : 'This cannot be undone.'),
     type: 'delete',
     ...(kind === 'calibration' ? { hint: MEASURED } : {})
   })
@@ -80,6 +82,9 @@ function createTab() {
   }
   api.addEventListener(LIBRARY_EVENT, refresh)
   api.addEventListener('reconnected', refresh)
+  api.addEventListener('lemica.run', ({ detail }) => {
+    if (detail.origin === 'learning') refresh()
+  })
   api.addEventListener(CALIBRATION_EVENT, ({ detail }) => {
     if (view.element.isConnected) view.tell(detail)
   })

@@ -38,6 +38,10 @@ LONGEST, LONGEST_OF_MANY, MANY = 16, 8, 64
 """The longest segment, in steps; in runs of more than MANY steps, so that they are solved in seconds."""
 
 
+class UnknownRecordError(GraphError):
+    """There is no record of this name."""
+
+
 class Records:
     """Records in ``root``, a directory that may not exist yet. A broken file is left out, named by ``problems``."""
 
@@ -85,13 +89,18 @@ class Records:
         again = [known for known, one in others if one.same_run(record)]
         kept = [known for known, _ in others if known not in again]
         for old in (*again, *kept[KEPT - 1 :]):
-            self.delete(old)
+            (self.root / old).unlink(missing_ok=True)
         return name
 
     def delete(self, name: str) -> None:
-        """Remove the record in the file of this name, if ``all`` lists it."""
-        if any(known == name for known, _ in self.all()):
-            (self.root / name).unlink(missing_ok=True)
+        """Remove the record in the file of this name.
+
+        Raises:
+            UnknownRecordError: ``all`` lists none.
+        """
+        if all(known != name for known, _ in self.all()):
+            raise UnknownRecordError(f"There is no record {name[:80]!r}: it may be deleted already.")
+        (self.root / name).unlink(missing_ok=True)
 
     def graphs(self, kind: Kind) -> list[ErrorGraph]:
         """The error graphs for a kind of run, one for each grid that enough of its records have."""

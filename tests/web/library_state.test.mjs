@@ -95,6 +95,16 @@ test('a filter leaves one kind', () => {
   assert.equal(names({ only: 'estimated' }).length, 5)
 })
 
+test('pictures that were learned from are listed apart, and go by their files', () => {
+  const record = { name: 'a.safetensors', family: 'wan', steps: 30, made: 1.8e9, seed: 7 }
+  const found = entriesOf({ ...library, records: [record, { ...record, name: 'b.safetensors' }] })
+  const learned = groupsOf(found, library.families, { only: 'learned' })
+  assert.deepEqual(learned.map(({ key, entries }) => [key, entries.length]), [['wan', 2]])
+  const [one, two] = learned[0].entries
+  assert.match(one.name, /^picture of .*, seed 7$/)
+  assert.deepEqual([one.key, two.key, one.own, one.measure], ['record:a.safetensors', 'record:b.safetensors', true, '30 steps'])
+})
+
 test('a family that is not in the list is called by its key', () => {
   assert.equal(groupsOf(entries, [], {})[1].title, 'demo')
 })

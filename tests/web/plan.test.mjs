@@ -15,8 +15,9 @@ test('a request has the settings, the steps, what settles the sigmas, and what i
   }
   assert.deepEqual(planRequest(settings, 4, known, sampling), {
     family: 'wan', steps: 4, sampling, sigmas: known.sigmas, preset: 'medium', budget: 15, schedule: 'auto',
-    rule: 'as scheduled'
+    rule: 'as scheduled', learn: 'off'
   })
+  assert.equal(planRequest({ ...settings, learn: 'on' }, 4, known, sampling).learn, 'on')
   const unknown = planRequest(settings, 4, null, sampling)
   assert.deepEqual([unknown.family, unknown.sigmas], [null, null])
 })
@@ -35,6 +36,7 @@ test('steps chosen by hand are the budget, for the preset custom alone', () => {
   assert.deepEqual(chosenSteps(custom, 6).computed, [0, 2, 4])
   assert.deepEqual(chosenSteps(settings, 6).computed, [])
   assert.equal(planRequest(custom, 6, null, sampling).budget, 3)
+  assert.equal(planRequest({ ...custom, learn: 'on' }, 6, null, sampling).learn, 'off', 'no run of these is learned from')
   assert.equal(planRequest(custom, 3, null, sampling).budget, 15)
 })
 
