@@ -21,6 +21,8 @@ EXAMPLES = WORKFLOWS.parent / "example_workflows"
 DEMO = EXAMPLES / "demo_video.json"
 CALIBRATE = "calibrate"
 """The word that asks for a calibration, in place of a FILE."""
+LEARN = "learn"
+"""The word that asks for learning, in place of a FILE."""
 EFFORTS = ("short", "normal", "exact")
 ENTERED = "--entered"
 """Marks the second start; followed by the ComfyUI that the first one found."""
@@ -32,7 +34,8 @@ Without a FILE: the demo, which samples the embedded video model in full, with e
 as few steps, and ends with a table and an animated side-by-side picture.
 
 `workflows/run calibrate` measures what reusing steps costs that model, and saves schedules; see
-`workflows/run calibrate --help`."""
+`workflows/run calibrate --help`. `workflows/run learn` makes three pictures in full, learns from them, and then compares as
+the demo does; see `workflows/run learn --help`."""
 
 CALIBRATE_DESCRIPTION = """\
 Calibrate the embedded video model on a real ComfyUI server.
@@ -40,6 +43,12 @@ Calibrate the embedded video model on a real ComfyUI server.
 Samples some prompts in full, finds from that which steps to compute and how to make the others from them, and saves the
 schedule for every preset where later runs of this command find it. Ends with a table and the picture of the error graph.
 It can be stopped: with the same name and settings it goes on where it was, and measures nothing twice."""
+
+LEARN_DESCRIPTION = """\
+Learn from pictures of the embedded video model on a real ComfyUI server.
+
+Makes some clips in full with a LeMiCa node that learns from them, and then compares, on other prompts and seeds, full runs
+with those that follow what was learned: the demo's table, at a number of steps that the pack has no schedule for."""
 
 EPILOG = """\
 environment variables:
@@ -76,6 +85,8 @@ def main() -> int:
 def _options(arguments: list[str]) -> argparse.Namespace:
     if arguments[:1] == [CALIBRATE]:
         return _calibrate_parser().parse_args(arguments[1:])
+    if arguments[:1] == [LEARN]:
+        return _learn_parser().parse_args(arguments[1:])
     return _parser().parse_args(arguments)
 
 
@@ -102,14 +113,29 @@ def _calibrate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the picture goes (default: output-lemica/DATE-TIME)")
-    parser.set_defaults(calibrate=True, file=EXAMPLES / "calibrate.json", serve=False)
+    parser.set_defaults(calibrate=True, learn=False, file=EXAMPLES / "calibrate.json", serve=False)
+    return parser
+
+
+def _learn_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="workflows/run learn",
+        description=LEARN_DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--steps", type=int, default=24, metavar="N", help="the steps of a run (default: 24)")
+    parser.add_argument("--pictures", type=int, default=3, metavar="N", help="how many to learn from (default: 3)")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go (default: output-lemica/DATE-TIME)")
+    parser.set_defaults(calibrate=False, learn=True, file=None, serve=False)
     return parser
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="workflows/run",
-        usage="workflows/run [options] [FILE]\n       workflows/run calibrate [options]",
+        usage="workflows/run [options] [FILE]\n       workflows/run calibrate [options]\n       workflows/run learn [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -123,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go (default: output-lemica/DATE-TIME)")
     parser.add_argument("--prompt", action="append", default=[], metavar="NAME", help="demo: what to show; may be repeated")
     parser.add_argument("--seed", type=int, metavar="N", help="demo: the noise to start from")
-    parser.set_defaults(calibrate=False)
+    parser.set_defaults(calibrate=False, learn=False)
     return parser
 
 
@@ -143,6 +169,10 @@ def _check(options: argparse.Namespace) -> None:
         raise Failure("Give --serve or a FILE, not both: the page at the server's address opens any workflow.")
     if options.calibrate and options.steps is not None and options.steps < 2:
         raise Failure(f"--steps is {options.steps}: a run needs 2 steps or more to reuse any.")
+    if options.learn and options.steps < 8:
+        raise Failure(f"--steps is {options.steps}: with fewer than 8 there is little to gain.")
+    if options.learn and options.pictures < 1:
+        raise Failure(f"--pictures is {options.pictures}: one or more is needed.")
     if options.calibrate and options.samples is not None and options.samples < 1:
         raise Failure(f"--samples is {options.samples}: one prompt or more is needed.")
     if options.calibrate and options.workers is not None and (options.ray is None or options.workers < 1):
@@ -161,7 +191,7 @@ def _enter(comfy: ComfyUI, arguments: list[str], packages: dict[str, str]) -> in
 
 
 def _run(comfy: ComfyUI, options: argparse.Namespace) -> int:
-    from . import calibration, convert, demo
+    from . import calibration, convert, demo, learn
     from .client import queue
     from .server import Server
 
@@ -185,6 +215,8 @@ def _run(comfy: ComfyUI, options: argparse.Namespace) -> int:
             )
             files = calibration.run(server, calibration.changed(prompt, object_info, changes))
             return _tell(files)
+        if options.learn:
+            return _tell(learn.run(server, prompt, object_info, options.steps, options.pictures))
         _set_seed(prompt, options.seed)
         if demo.branches(prompt):
             files = demo.run(server, prompt, demo.demo_prompts(prompt, object_info, options.prompt))

@@ -117,9 +117,9 @@ def main() -> None:
     rows: list[dict] = []
     text = [
         "# Learned from pictures", "",
-        f"Made by `tests/run --script tests/benchmarks/learned.py`: {STEPS} steps, {arguments.held_out} held-out samples, PSNR of "
-        "decoded frames in dB, mean / 5 % / worst. Nothing is run for what is learned but the pictures themselves; a calibration "
-        "of effort short makes about eleven full runs.", "",
+        f"Made by `tests/run --script tests/benchmarks/learned.py`: {STEPS} steps, {arguments.held_out} held-out samples, "
+        "PSNR of decoded frames in dB, mean / 5 % / worst. Nothing is run for what is learned but the pictures themselves; a "
+        "calibration of effort short makes about eleven full runs.", "",
     ]
     for name in arguments.models:
         for sampler in arguments.samplers:
