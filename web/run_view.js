@@ -112,7 +112,7 @@ function ranPattern({ report, schedule }) {
 export function panelOf(state) {
   const byHand = state.chosen.length > 0 || state.misfit
   const planned = plannedPattern(state)
-  const gains = state.plan && !state.misfit
+  const gains = state.plan && !state.misfit && state.plan.computed.length < state.plan.steps
   const base = {
     pattern: planned,
     current: null,

@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ class Pupil:
         from lemica.calibration.learning.records import Records
 
         self.model, self.sampler = model, sampler
-        self.identity = identify(model.model)
+        self.identity = replace(identify(model.model), file=model.family)
         self.records = Records(work)
 
     def picture(self, pair: tuple[int, int], record: bool = True) -> float:
