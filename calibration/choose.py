@@ -23,14 +23,12 @@ from ..schedules import (
 from ..schedules.schedule import MAX_NAME
 from ..schedules.select import few_steps_note
 from .graph import ErrorGraph
+from .learning.learned import NAME, Learned
 from .problem import check_choices
 from .regrid import fans, regrid
 from .segments import GraphError
 from .solver import SolverError, check_labels, solve
 from .store import Calibrations
-
-LEARNED = "learned"
-"""What schedules are called that follow from full runs of the user's own."""
 
 SHORTEST_REACH = 8
 """Segments of up to this many steps are solved on an interpolated graph at any budget; see ``_longest``."""
@@ -46,7 +44,7 @@ def choose(
     budget: int | None = None,
     name: str | None = None,
     rule: Rule | None = None,
-    learned: Sequence[ErrorGraph] = (),
+    learned: Sequence[Learned] = (),
 ) -> Selection:
     """As ``schedules.select``, which it asks first, but a calibration is solved for the very steps and budget.
 
@@ -66,7 +64,8 @@ def choose(
         return selection
     wanted = selection.schedule.budget
     graphs = [(name, calibrations.get(name))] if known else calibrations.of_family(match.key)
-    graphs += [] if known else [(LEARNED, graph) for graph in learned]
+    taught = {} if known else {one.graph: one for one in learned}
+    graphs += [(NAME, graph) for graph in taught]
     found = _standing(selection, match)
     left_out = []
     for known_as, graph in sorted(graphs, key=lambda pair: _graph_standing(pair[1], match, sigmas)):
@@ -74,7 +73,7 @@ def choose(
             break
         if known or not other_file(graph.model.file, match.identity):
             try:
-                return _solution(known_as, graph, match, tuple(sigmas), wanted, rule)
+                return _solution(known_as, graph, match, tuple(sigmas), wanted, rule, taught.get(graph))
             except (GraphError, SolverError) as error:
                 left_out.append(f"{_called(known_as, graph)} does not fit: {str(error).rstrip('.')}")
     return replace(selection, note="; ".join([*left_out[:1], selection.note]))
@@ -95,9 +94,10 @@ def solved(name: str, graph: ErrorGraph, budget: int, rule: Rule | None = None) 
 
 
 def _solution(
-    name: str, graph: ErrorGraph, match: Match, sigmas: tuple[float, ...], budget: int, rule: Rule | None
+    name: str, graph: ErrorGraph, match: Match, sigmas: tuple[float, ...], budget: int, rule: Rule | None,
+    learned: Learned | None,
 ) -> Selection:
-    """The selection that a calibration makes for a run.
+    """The selection that a calibration, or what was ``learned``, makes for a run.
 
     Raises:
         GraphError: the rule was not measured, or the graph does not reach as far as the sigmas.
@@ -106,8 +106,12 @@ def _solution(
     if rule not in (None, *graph.rules):
         raise GraphError(f"it has not measured {rule}")
     steps = len(sigmas) - 1
-    schedule = _schedule(name, graph, sigmas, budget, rule)
-    if same_grid(graph.sigmas, sigmas):
+    here = same_grid(graph.sigmas, sigmas)
+    if here and learned and rule is None:
+        schedule = learned.schedule(budget)
+    else:
+        schedule = _schedule(name, graph, sigmas, budget, rule)
+    if here:
         note = f"solved from {_called(name, graph)} for {budget} of {steps} steps"
     else:
         note = (
@@ -120,7 +124,7 @@ def _solution(
 
 def _called(name: str, graph: ErrorGraph) -> str:
     """What a graph is of, in words."""
-    return f"{len(graph.samples)} of your pictures" if name == LEARNED else f"calibration {name}"
+    return f"{len(graph.samples)} of your pictures" if graph.learned else f"calibration {name}"
 
 
 @lru_cache(maxsize=8)

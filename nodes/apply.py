@@ -107,7 +107,7 @@ def chooser(
         wanted = min(len(computed), len(setting.sigmas) - 1) if computed else budget
         selection = choose(
             library(), calibrations(), match, setting.sigmas, preset=preset, budget=wanted, name=name, rule=rule,
-            learned=learner.graphs(setting),
+            learned=learner.learned(setting),
         )
         schedule, note = selection.schedule, selection.note
         if computed:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from ..cache.setting import RunSetting
 from ..cache.wrapper import Choice, Lesson, full_schedule
-from ..calibration.graph import ErrorGraph
 from ..calibration.learning.kind import Kind, kind_of
+from ..calibration.learning.learned import Learned
 from ..calibration.learning.lesson import FullRunLesson
 from ..calibration.learning.records import NEEDED
 from ..calibration.references.response import NoResponseError
@@ -30,11 +30,11 @@ class Learner:
     def __init__(self, identity: ModelIdentity, family: str, learn: str) -> None:
         self._identity, self._family, self._learn = identity, family, learn
 
-    def graphs(self, setting: RunSetting) -> list[ErrorGraph]:
-        """The error graphs that follow from earlier runs of this kind."""
+    def learned(self, setting: RunSetting) -> list[Learned]:
+        """What earlier runs of this kind taught."""
         if self._learn == OFF or self._unfit(setting):
             return []
-        return records().graphs(self._kind(setting))
+        return records().learned(self._kind(setting))
 
     def choice(self, setting: RunSetting, schedule: Schedule, note: str) -> Choice:
         """What was chosen for a run, or the full run where that is learned from."""

@@ -42,7 +42,7 @@ def show_plan(body: Body) -> dict[str, object]:
             library(), calibrations(), Match(family, "", identity), sigmas,
             preset=None if preset == CUSTOM else preset, budget=budget, name=None if name == AUTO else name,
             rule=None if rule == AS_SCHEDULED else Rule.parse(rule),
-            learned=[] if learn == OFF else records().graphs_of_family(family.key),
+            learned=[] if learn == OFF else records().learned_of_family(family.key),
         )
         if wants_full_run(learn, selection.schedule):
             selection = Selection(learning(sigmas), lesson_note(records().count_of_family(family.key, sigmas)))

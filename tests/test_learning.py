@@ -78,7 +78,8 @@ def test_what_is_learned_is_what_a_calibration_measures(pictures, records, tiny_
     seeds = (4, 5, 6)
     pictures.learned(*seeds, steps=ITS_STEPS, cfg=3.0)
     (_, newest), *_ = records.all()
-    (graph,) = records.graphs(newest.kind)
+    (learned,) = records.learned(newest.kind)
+    graph = learned.graph
     result = make_job(
         tmp_path / "jobs", make_samplings(tiny_wan, wan, seeds), mode="short", metric="l2", rules=graph.rules
     ).run()
@@ -244,3 +245,63 @@ def test_a_masked_run_learns_from_what_is_sampled_freely(pictures, records, tiny
     ((_, record),) = records.all()
     assert record.kind.masked
     assert pictures.make(2)[1].note.endswith("1 of 3"), "a run without a mask is of another kind"
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "uni_pc", "dpm_2", "lms", "euler_cfg_pp"])
+@pytest.mark.parametrize("computed", [(0, 2, 5), (0, 1, 3, 6), (0, 3)])
+def test_the_simulated_end_of_a_path_is_that_of_a_model_which_is_deaf(comfy, tiny_wan, wan, sampler, computed):
+    """A model whose derivative at a call is the same at whatever latent it is asked, under the cache's own engine."""
+    import torch
+    from lemica.cache.placement import Placement
+    from lemica.cache.run import SamplingRun
+    from lemica.calibration.references.whole_path import final_deviation
+    from lemica.calibration.replay import full_schedule
+    from lemica.calibration.sampling import AttachedModel
+    from lemica.schedules import Rule, Schedule
+    from test_calibration_job import make_sampling
+
+    call = -1
+
+    def asked(*_):
+        nonlocal call
+        call += 1
+
+    def deafened(apply_model, given):
+        x = given["input"]
+        return x - given["timestep"].reshape(-1, *[1] * (x.ndim - 1)) * derivatives[call].expand_as(x)
+
+    model = wan.clone()
+    model.set_model_unet_function_wrapper(deafened)
+    sampling = make_sampling(tiny_wan, AttachedModel(model), steps=STEPS, sampler=sampler)
+    segments = sampling.segments()
+    derivatives = torch.randn(segments.calls, 1, *tiny_wan.LATENT_SHAPE[1:], generator=torch.Generator().manual_seed(3))
+
+    def end(schedule):
+        nonlocal call
+        call = -1
+        return sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), observe=asked)).double()
+
+    rules = tuple(Rule("output", order) for order in ("hold", "half", "linear", "half")[: len(computed)])
+    path = Schedule("path", "test", STEPS, computed, rules, "custom")
+    found = end(path) - end(full_schedule(STEPS))
+    weights = torch.from_numpy(final_deviation(segments, path)).reshape(segments.kinds, -1).sum(0)
+    moved = (weights @ derivatives.double().flatten(1)).reshape(derivatives[:1, 0].shape)
+    shown = model.model.latent_format.process_out
+    expected = (shown(moved) - shown(torch.zeros_like(moved))).flatten()
+    assert float(expected.abs().max()) > 1e-2
+    assert torch.allclose(found, expected, atol=2e-3 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("budget", [2, 3, 4, 5])
+def test_no_other_path_that_is_tried_ends_nearer_in_the_simulation(pictures, records, budget):
+    from lemica.calibration.choose import solved
+    from lemica.calibration.references.whole_path import final_error
+
+    pictures.learned(1, 2, 3)
+    (learned,) = records.learned(records.all()[0][1].kind)
+    chosen, minimax = learned.schedule(budget), solved("learned", learned.graph, budget)
+    assert (chosen.budget, chosen.origin, chosen.name) == (budget, "learned", f"learned/{STEPS}b{budget}")
+    segments, grams = learned.records[0].segments, [record.gram for record in learned.records]
+    assert final_error(segments, grams, chosen) <= final_error(segments, grams, minimax)
+    if 3 * budget < STEPS:
+        assert chosen.computed == minimax.computed

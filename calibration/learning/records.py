@@ -1,4 +1,4 @@
-"""The records of this installation, and the error graphs that follow from them."""
+"""The records of this installation, and what follows from them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import logging
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
-from ...schedules import Rule, same_grid
+from ...schedules import same_grid
 from ...schedules.atomic import remove_left, write_atomically
 from ...schedules.folder import Folder, Stamp
-from ..graph import ErrorGraph
-from ..references.segment_errors import segment_errors
-from ..sample import Sample
-from ..segments import GraphError, all_segments
+from ..segments import GraphError
 from .kind import Kind
+from .learned import Learned, learned_from
 from .record import Record, read_record
 
 logger = logging.getLogger("LeMiCa")
@@ -30,12 +25,6 @@ NEEDED = 3
 
 KEPT = 16
 """How many runs of a kind on one grid are kept, the newest ones."""
-
-RULES = (Rule("output", "hold"), Rule("output", "half"), Rule("output", "linear"))
-"""Fixed ones: nothing that follows from full runs alone says what fitted weights do to a whole path."""
-
-LONGEST, LONGEST_OF_MANY, MANY = 16, 8, 64
-"""The longest segment, in steps; in runs of more than MANY steps, so that they are solved in seconds."""
 
 
 class UnknownRecordError(GraphError):
@@ -102,14 +91,14 @@ class Records:
             raise UnknownRecordError(f"There is no record {name[:80]!r}: it may be deleted already.")
         (self.root / name).unlink(missing_ok=True)
 
-    def graphs(self, kind: Kind) -> list[ErrorGraph]:
-        """The error graphs for a kind of run, one for each grid that enough of its records have."""
-        return _graphs(self.of(kind))
+    def learned(self, kind: Kind) -> list[Learned]:
+        """What is known of a kind of run, for each grid that enough of its records have."""
+        return _learned(self.of(kind))
 
-    def graphs_of_family(self, family: str) -> list[ErrorGraph]:
-        """The graphs of the kind that a family's newest record is of: what its next run will most likely be."""
+    def learned_of_family(self, family: str) -> list[Learned]:
+        """The same of the kind that a family's newest record is of: what its next run will most likely be."""
         newest = self._newest(family)
-        return [] if newest is None else self.graphs(newest.kind)
+        return [] if newest is None else self.learned(newest.kind)
 
     def count_of_family(self, family: str, sigmas: Sequence[float]) -> int:
         """How many records of that kind there are on a grid."""
@@ -120,7 +109,7 @@ class Records:
         return next((record for _, record in self.all() if record.kind.family == family), None)
 
 
-def _graphs(records: Sequence[Record]) -> list[ErrorGraph]:
+def _learned(records: Sequence[Record]) -> list[Learned]:
     grids: list[list[Record]] = []
     for record in records:
         like = next((grid for grid in grids if grid[0].same_grid(record)), None)
@@ -128,26 +117,7 @@ def _graphs(records: Sequence[Record]) -> list[ErrorGraph]:
             grids.append([record])
         else:
             like.append(record)
-    return [_graph(tuple(grid)) for grid in grids if len(grid) >= NEEDED]
-
-
-@lru_cache(maxsize=8)
-def _graph(records: tuple[Record, ...]) -> ErrorGraph:
-    """The error graph of records of one grid, made once for as long as their files stay the same."""
-    newest = records[0]
-    steps = len(newest.sigmas) - 1
-    longest = min(steps, LONGEST if steps <= MANY else LONGEST_OF_MANY)
-    rows = all_segments(steps, longest, RULES)
-    errors = segment_errors(newest.segments, [record.gram for record in records], rows, RULES)
-    samples = tuple(
-        Sample(f"{datetime.fromtimestamp(record.made):%Y-%m-%d %H:%M:%S.%f}", record.seed) for record in records
-    )
-    kind = newest.kind
-    return ErrorGraph(
-        family=kind.family, model=kind.model, sigmas=newest.sigmas, mode="short", metric="l2", rules=RULES,
-        samples=samples, segments=rows, errors=np.asarray(errors),
-        setup={"sampler": kind.sampler, **kind.guidance, "latent": list(kind.latent)}, source={"learned": True},
-    )
+    return [learned_from(tuple(grid)) for grid in grids if len(grid) >= NEEDED]
 
 
 def _load(path: Path) -> Record | str:

@@ -21,7 +21,7 @@ from full_runs import RESULTS, HeldOutFrames, figures, load
 from samples import DemoModel, enter_comfyui
 
 if TYPE_CHECKING:
-    from lemica.calibration.graph import ErrorGraph
+    from lemica.calibration.learning.learned import Learned
     from lemica.schedules import Schedule
 
 STEPS = 50
@@ -64,15 +64,14 @@ class Pupil:
             lesson.ended(sampling.report)
         return time.perf_counter() - begin
 
-    def graph(self) -> ErrorGraph:
+    def learned(self) -> Learned:
         """What the records teach."""
-        (graph,) = self.records.graphs(self.records.all()[0][1].kind)
-        return graph
+        (learned,) = self.records.learned(self.records.all()[0][1].kind)
+        return learned
 
 
 def schedules(pupil: Pupil, pairs: list[tuple[int, int]], sigmas: tuple[float, ...]) -> Iterator[tuple[str, int, Schedule]]:
     """What the node would take, by what is known, and by budget."""
-    from lemica.calibration.choose import solved
     from lemica.schedules.prior import estimate
     from lemica.schedules.select import ESTIMATED_RULE
 
@@ -83,9 +82,9 @@ def schedules(pupil: Pupil, pairs: list[tuple[int, int]], sigmas: tuple[float, .
         for pair in pairs[made:count]:
             pupil.picture(pair)
         made = count
-        graph = pupil.graph()
+        learned = pupil.learned()
         for budget in BUDGETS:
-            yield f"learned from {count} pictures", budget, solved("learned", graph, budget)
+            yield f"learned from {count} pictures", budget, learned.schedule(budget)
 
 
 def calibrated(name: str, sampler: str, held_out: int) -> dict[int, list[float]]:
