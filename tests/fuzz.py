@@ -185,10 +185,12 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
         else:
             assert str(Rule.parse(text)) == " ".join(text.split())
 
+    made = {"schedules": cases.schedule_file, "calibrations": cases.graph_file, "learned": cases.record_file}
+
     def list_library(draw: Random) -> None:
         ground.reset(always=draw.random() < 0.1)
         for _ in range(draw.randrange(1, 4)):
-            kind = draw.choice(["schedules", "calibrations"])
+            kind = draw.choice(["schedules", "calibrations", "learned"])
             suffix = ".json" if kind == "schedules" else ".safetensors"
             path = ground.root / kind / f"{draw.choice(['a', 'measured', 'b c', 'ü', chr(10) + 'x', '-'])}{suffix}"
             with ground.watch.off():
@@ -196,7 +198,7 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
                 if draw.random() < 0.15:
                     path.symlink_to(draw.choice([ground.folder / "secret.json", "/etc/passwd", path, ground.user, "nowhere"]))
                 else:
-                    path.write_bytes(cases.schedule_file(draw) if kind == "schedules" else cases.graph_file(draw))
+                    path.write_bytes(made[kind](draw))
         requests.query("library", {})
 
     changing = make_graph(20, 10, ("output hold", "output linear"), source={"name": "changing"})

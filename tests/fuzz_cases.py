@@ -274,3 +274,23 @@ def query(draw: Random, keys: dict[str, list[str]]) -> dict[str, str]:
     if draw.random() < 0.6:
         found[draw.choice([*keys, "x"])] = draw.choice(TEXTS)
     return found
+
+
+def record_file(draw: Random) -> bytes:
+    """The file of what was learned from a run, or nearly one."""
+    from lemica.calibration.learning.kind import Kind
+    from lemica.calibration.learning.record import Record
+    from lemica.calibration.references.arrival import euler_response
+    from lemica.schedules import ModelIdentity
+
+    sigmas = (1.0, 0.75, 0.5, 0.25, 0.0)
+    kind = Kind("demo", ModelIdentity("WAN21", "WanModel", {}, "a"), "euler", "CFGGuider", {"cfg": 4.0}, (1, 16, 8, 8), False)
+    content = Record(kind, sigmas, "c0", 1, 1.8e9, euler_response(sigmas), np.eye(4)).content()
+    if draw.random() < 0.5:
+        return cut(draw, content)
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    told = as_json(draw, json.loads(header["__metadata__"]["lemica_record"])).decode(errors="surrogateescape")
+    header["__metadata__"]["lemica_record"] = told
+    head = json.dumps(header).encode()
+    return len(head).to_bytes(8, "little") + head + content[8 + length :]

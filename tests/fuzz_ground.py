@@ -37,7 +37,7 @@ class Watch:
     def __init__(self) -> None:
         self.inside: tuple[str, ...] = ()
         self.folders: tuple[str, ...] = ()
-        """Folders of which only some files are inside: they may be made."""
+        """Folders of which only some files are inside: they may be made and opened."""
         self.outside: list[str] = []
         self.on = False
         sys.addaudithook(self._hear)
@@ -62,8 +62,9 @@ class Watch:
                 # A relative path goes by the descriptor of a folder, as removing a tree does; the pack has only whole ones.
                 where = os.path.join(self.inside[0], os.fsdecode(path))
                 code = where.endswith((".py", ".pyc", ".so")) or f"{os.sep}.hypothesis{os.sep}" in where
-                made = event == "os.mkdir" and where in self.folders
-                if not where.startswith(self.inside) and not made and not code:
+                # A lock of filelock 4 opens the folder that it lies in.
+                folder = event in ("os.mkdir", "open") and where in self.folders
+                if not where.startswith(self.inside) and not folder and not code:
                     self.outside.append(f"{event} {where}")
 
 
@@ -96,6 +97,7 @@ class Ground:
         self.kept = {f"schedules/{file_name('taken')}": NEWER, f"calibrations/{folder_name('taken')}.safetensors": NEWER}
         for path, content in self.kept.items():
             (self._pristine / path).write_bytes(content)
+        (self._pristine / "learned").mkdir()
         self._get_user = folder_paths.get_user_directory
         self._folder_paths = folder_paths
         self._uses = 0
@@ -181,10 +183,10 @@ class Requests:
 
 @contextmanager
 def ground_of(folder: Path, watch: Watch) -> Iterator[Ground]:
-    """The ground for the parsers, which may touch the pack's two directories and read its own library."""
+    """The ground for the parsers, which may touch the pack's directories and read its own library."""
     ground = Ground(folder, watch)
     ground.enter()
-    places = (ground.root / "schedules", ground.root / "calibrations", ground.root / ".lock", ground.uploads)
+    places = (*(ground.root / place for place in ("schedules", "calibrations", "learned", ".lock")), ground.uploads)
     watch.inside = tuple(map(str, (*places, ROOT / "schedules" / "library", "/dev/null")))
     watch.folders = (str(ground.root),)
     try:

@@ -82,7 +82,7 @@ WRITING = {
 }
 WRITERS = {
     "schedules/atomic.py", "schedules/store.py", "calibration/store.py", "calibration/graph.py", "calibration/job_folder.py",
-    "calibration/cluster/facts.py", "calibration/cluster/link.py", "nodes/library.py",
+    "calibration/cluster/facts.py", "calibration/cluster/link.py", "calibration/learning/records.py", "nodes/library.py",
 }
 """Those whose places SECURITY.md lists."""
 
@@ -100,7 +100,7 @@ def test_whoever_writes_is_known():
                     found.add(path.relative_to(ROOT).as_posix())
     assert found == WRITERS
     told = (ROOT / "SECURITY.md").read_text()
-    assert all(f"`lemica/{place}`" in told for place in ("schedules", "calibrations", "digests", ".lock"))
+    assert all(f"`lemica/{place}`" in told for place in ("schedules", "calibrations", "learned", "digests", ".lock"))
 
 
 @pytest.mark.parametrize("place", ["schedules/out.json", "calibrations/out.safetensors", "calibrations/half-12345678"])
