@@ -1,7 +1,7 @@
 """Calibrates the embedded model and writes its schedules into the family's file in the library.
 
     tests/run --script workflows/demo_model/calibrate_demo.py --steps 20 30 50
-    tests/run --script workflows/demo_model/calibrate_demo.py --steps 30 50 --mode normal --samples 10 --judges 0
+    tests/run --script workflows/demo_model/calibrate_demo.py --steps 30 --budgets 13 10 8 --mode normal --samples 10 --judges 0
 
 The first makes those of fixed rules, which other steps and sigmas are resampled from; the second those with fitted weights
 for exactly these. It goes on where it was stopped: what it has measured lies in the folder that --work names.
