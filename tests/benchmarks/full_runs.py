@@ -25,6 +25,9 @@ sys.path[:0] = [str(HERE), str(HERE / "digits"), str(ROOT / "workflows" / "demo_
 from samples import DemoModel, enter_comfyui  # noqa: E402
 
 RESULTS = HERE / "results"
+OTHERS = {"uni_pc": "_uni_pc", "dpmpp_2m_sde": "_sde"}
+"""Samplers whose contestants have a file of results of their own, and the end of its name."""
+
 logger = logging.getLogger("benchmark")
 
 
@@ -102,7 +105,7 @@ def rows_of(name: str, sampler: str, arguments: argparse.Namespace) -> list[dict
             }
             logger.info("%s %s %s %d: %s", name, sampler, row["way"], schedule.budget, figures(row["psnr"]))
             rows.append(row)
-    others = RESULTS / ("side_by_side_sde.json" if sampler.endswith("sde") else "side_by_side.json")
+    others = RESULTS / f"side_by_side{OTHERS.get(sampler, '')}.json"
     for row in json.loads(others.read_text(encoding="utf-8")):
         mine = (row["model"], row["sampler"]) == (name, sampler) and row["budget"] in arguments.budgets
         same = mine and len(row.get("each", {}).get("psnr", ())) == arguments.held_out

@@ -16,7 +16,10 @@ HERE = Path(__file__).resolve().parent
 
 BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
     "side_by_side": (
-        "side_by_side.py", ["--samplers", "euler", "dpmpp_2m", "uni_pc"], "this pack, its peers, and doing without",
+        "side_by_side.py", ["--samplers", "euler", "dpmpp_2m"], "this pack, its peers, and doing without",
+    ),
+    "side_by_side_uni_pc": (
+        "side_by_side.py", ["--samplers", "uni_pc", "--name", "side_by_side_uni_pc"], "the same with uni_pc",
     ),
     "side_by_side_sde": (
         "side_by_side.py", ["--samplers", "dpmpp_2m_sde", "--name", "side_by_side_sde"], "the same with an SDE sampler",
@@ -27,6 +30,7 @@ BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
     ),
     "paper": ("paper.py", [], "the paper's Figures 6 and 7, Tables 5 and 6"),
     "full_runs": ("full_runs.py", [], "calibrations from full runs alone beside all of these"),
+    "learned": ("learned.py", [], "what full runs teach that users make anyway"),
     "fits_elsewhere": ("fits_elsewhere.py", [], "fitted schedules at other sizes, CFG, samplers, shifts and step counts"),
     "calibration_tables": ("calibration_tables.py", [], "what calibration brings; the paper's Tables 2 and 3"),
     "calibration_cost": ("calibration_cost.py", [], "the paper's Table 7"),
@@ -38,7 +42,9 @@ BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
     "page_load": ("page_load.py", [], "what the pack adds to ComfyUI's page"),
     "published": ("published.py", [], "what others published, as tables"),
 }
-KEEPS = ("side_by_side.py", "full_runs.py", "fits_elsewhere.py", "paper.py", "calibration_tables.py", "any_steps.py")
+KEEPS = (
+    "side_by_side.py", "full_runs.py", "learned.py", "fits_elsewhere.py", "paper.py", "calibration_tables.py", "any_steps.py",
+)
 """Those that take --work."""
 
 
