@@ -126,6 +126,9 @@ class SamplingRun:
             order, why = MISFITS[draws]
             self._follow(self.schedule.with_rules(self.schedule.unfitted(order).rules))
             self.remark(f"output {order} stands in for fitted weights: {why}")
+        elif draws and self.schedule.origin == "estimated" and "rules_replaced_by" not in self.schedule.source:
+            self._follow(self.schedule.with_rules((Rule("output", "hold"),) * self.schedule.budget))
+            self.remark("output hold stands in for an estimated slope, which would follow the noise that this sampler draws")
         self._first_call = len(self._ran)
         self._stopwatch = Stopwatch(device)
 

@@ -58,6 +58,8 @@ class Learner:
 
     def _unfit(self, setting: RunSetting) -> str:
         """Why nothing can be learned from runs like this one, empty where something can."""
+        if len(setting.sigmas) < 3:
+            return "a run of one step has nothing to reuse"
         if self._identity.file is None:
             return "it cannot be told which file this model is from"
         if self._identity.patches is None:

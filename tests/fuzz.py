@@ -112,6 +112,8 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
     from lemica.calibration.half_run import half_run
     from lemica.calibration.job_folder import folder_name, sample_id
     from lemica.calibration.kept import Wanted, kept_of
+    from lemica.calibration.learning.learned import learned_from
+    from lemica.calibration.learning.records import Records
     from lemica.calibration.regrid import regrid
     from lemica.calibration.solutions import solutions
     from lemica.calibration.store import Calibrations
@@ -200,6 +202,8 @@ def targets(ground: Ground) -> dict[str, Callable[[Random], None]]:
                 else:
                     path.write_bytes(made[kind](draw))
         requests.query("library", {})
+        for _, record in Records(ground.root / "learned").all():
+            learned_from((record,)).schedule(2)
 
     changing = make_graph(20, 10, ("output hold", "output linear"), source={"name": "changing"})
     pieces = cases.pieces_of(changing)

@@ -126,6 +126,19 @@ def test_weights_are_not_used_under_a_sampler_of_another_kind(tiny_wan, wan, ins
     assert reports[0].origin == "custom", "nothing was measured of what it did"
 
 
+def test_an_estimated_slope_does_not_follow_the_noise_of_a_sampler(tiny_wan, wan, install):
+    def run(sampler, rule="output half", **parts):
+        reports = []
+        return tiny_wan.sample(install(wan, COMPUTED, rule, reports.append, **parts), sampler=sampler), reports[0].doubts
+
+    held, _ = run("euler_ancestral", "output hold")
+    found, doubts = run("euler_ancestral", origin="estimated")
+    assert equal(found, held) and any("output hold stands in for an estimated slope" in doubt for doubt in doubts)
+    chosen, doubts = run("euler_ancestral", origin="estimated", source={"rules_replaced_by": "output half"})
+    assert not equal(chosen, held) and not doubts
+    assert equal(run("euler", origin="estimated")[0], run("euler")[0])
+
+
 @pytest.mark.parametrize("weights", [
     ((), (), (1.2, -0.2), (1.3, -0.3), (1.6, -0.6)),
     ((), (), (1.2, -0.4, 0.2), (1.3, -0.5, 0.1, 0.1), (1.6, -0.8, 0.3, -0.2, 0.1)),

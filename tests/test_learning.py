@@ -148,6 +148,30 @@ def test_the_same_picture_again_teaches_nothing_new(pictures, records):
     assert pictures.learned(2)[0].note.endswith("2 of 3")
 
 
+def test_a_file_that_was_copied_counts_once(pictures, records):
+    pictures.learned(1, 2)
+    name, _ = records.all()[0]
+    (records.root / "copy.safetensors").write_bytes((records.root / name).read_bytes())
+    assert len(records.all()) == 3
+    assert pictures.learned(3)[0].note.endswith("3 of 3")
+    assert pictures.learned(4)[0].origin == "learned"
+
+
+def test_numbers_that_no_run_has_take_no_run_away(pictures, records):
+    """Finite ones, whose errors are not."""
+    pictures.learned(1, 2, 3)
+    for name, record in records.all():
+        response = replace(record.response, moves=record.response.moves * 1e200)
+        (records.root / name).write_bytes(replace(record, response=response).content())
+    report = pictures.learned(4)[0]
+    assert report.origin == "estimated" and report.finished
+
+
+def test_a_run_of_one_step_is_not_learned_from(pictures, records):
+    report = pictures.learned(1, steps=1, learn="every run")[0]
+    assert "nothing is learned: a run of one step has nothing to reuse" in report.note and not records.all()
+
+
 def test_a_run_that_does_not_end_teaches_nothing(pictures, records):
     class Stop(Exception):
         pass

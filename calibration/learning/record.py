@@ -53,10 +53,15 @@ class Record:
     def __post_init__(self) -> None:
         kinds, moments, calls = self.response.moves.shape
         steps = len(self.sigmas) - 1
-        if (kinds not in (1, 2)) or moments != calls + 1 or calls != len(self.response.calls) or calls < steps:
-            raise GraphError(f"a run of {steps} steps has no response of the shape {self.response.moves.shape}.")
-        if not {call.step for call in self.response.calls} == set(range(steps)):
+        if steps < 2:
+            raise GraphError("a run of one step has nothing to reuse.")
+        if kinds not in (1, 2) or moments != calls + 1 or calls != len(self.response.calls):
+            raise GraphError(f"{len(self.response.calls)} calls have no response of the shape {self.response.moves.shape}.")
+        places = [(call.step, call.stage) for call in self.response.calls]
+        if places != sorted(set(places)) or [step for step, stage in places if stage == 0] != list(range(steps)):
             raise GraphError(f"its calls are not those of {steps} steps.")
+        if not all(math.isfinite(call.sigma) and call.sigma >= 0 for call in self.response.calls):
+            raise GraphError("the sigmas of its calls are not all finite and 0 or more.")
         if self.gram.shape != (kinds * calls,) * 2:
             raise GraphError(f"its products have the shape {self.gram.shape}: give {(kinds * calls,) * 2}.")
         for what, values in (("products", self.gram), ("response", self.response.moves)):

@@ -55,11 +55,16 @@ class Records:
         return self._folder.stamps()
 
     def of(self, kind: Kind, sigmas: Sequence[float] | None = None) -> list[Record]:
-        """The records that teach about a kind of run, the newest first; with ``sigmas`` those of that grid alone."""
-        return [
-            record for _, record in self.all()
-            if record.kind.alike(kind) and (sigmas is None or same_grid(record.sigmas, sigmas))
-        ]
+        """The records that teach about a kind of run, the newest first; with ``sigmas`` those of that grid alone.
+
+        Of several of one picture, as where a file was copied, one counts.
+        """
+        found: list[Record] = []
+        for _, record in self.all():
+            wanted = record.kind.alike(kind) and (sigmas is None or same_grid(record.sigmas, sigmas))
+            if wanted and not any(record.same_run(other) for other in found):
+                found.append(record)
+        return found
 
     def save(self, record: Record) -> str:
         """Keep a record, in place of one of the same picture; of its kind and grid the oldest go. Returns its file's name.
@@ -117,7 +122,13 @@ def _learned(records: Sequence[Record]) -> list[Learned]:
             grids.append([record])
         else:
             like.append(record)
-    return [learned_from(tuple(grid)) for grid in grids if len(grid) >= NEEDED]
+    learned = []
+    for grid in grids:
+        try:
+            learned += [learned_from(tuple(grid))] if len(grid) >= NEEDED else []
+        except GraphError as error:  # numbers that no run of ours has
+            logger.warning("records left out: %s", error)
+    return learned
 
 
 def _load(path: Path) -> Record | str:
