@@ -99,6 +99,7 @@ function plannedPattern({ plan, chosen, misfit }) {
 function ranPattern({ report, schedule }) {
   const { steps, computed } = report
   const fits = schedule?.steps === steps
+  if (fits && String(schedule.computed) === String(computed)) return schedule
   return withComputed(
     fits ? schedule : { steps, computed: [0], rules: [''] },
     computed
@@ -112,7 +113,7 @@ function ranPattern({ report, schedule }) {
 export function panelOf(state) {
   const byHand = state.chosen.length > 0 || state.misfit
   const planned = plannedPattern(state)
-  const gains = state.plan && !state.misfit && state.plan.computed.length < state.plan.steps
+  const gains = state.plan && !state.misfit && state.plan.origin !== 'learning'
   const base = {
     pattern: planned,
     current: null,
@@ -167,14 +168,14 @@ function idlePanel(base, idle) {
 
 function ranPanel(base, run) {
   const { report } = run
-  const whole = report.computed.length === report.steps
-  const measured = report.speedup !== null && !whole
+  const taught = report.origin === 'learning'
+  const measured = report.speedup !== null && !taught
   return {
     ...base,
     pattern: ranPattern(run),
     count: budgetOf(report),
-    speed: whole ? '' : measured ? faster(report.speedup) : base.speed,
-    speedKind: whole ? '' : measured ? 'measured' : base.speedKind,
+    speed: taught ? '' : measured ? faster(report.speedup) : base.speed,
+    speedKind: taught ? '' : measured ? 'measured' : base.speedKind,
     name: report.schedule,
     origin: report.origin,
     notes: runNotes(report),

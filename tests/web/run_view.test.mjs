@@ -157,3 +157,17 @@ test('steps chosen by hand that do not fit are shown as the run that computes ev
 test('where several samplers follow the plan says whose it is', () => {
   assert.ok(panelOf({ ...state, several: true }).notes.includes(SEVERAL))
 })
+
+test('after a run by fitted weights its rules are those of the schedule, and half where other steps computed', () => {
+  const schedule = { ...plan, rules: ['output fitted', 'output fitted'] }
+  const after = (computed) => panelOf({ ...state, fresh: true, run: { report: { ...report, computed }, schedule } }).pattern
+  assert.deepEqual(after([0, 2]).rules, ['output fitted', 'output fitted'])
+  assert.deepEqual(after([0, 2, 3]).rules, ['output half', 'output half', 'output half'])
+})
+
+test('a full run that is learned from promises no speed-up and measured none', () => {
+  const full = { ...plan, computed: [0, 1, 2, 3], rules: Array(4).fill('output hold'), origin: 'learning', speedup: 1 }
+  assert.equal(panelOf({ ...state, plan: full }).speed, '')
+  const run = { report: { ...report, computed: full.computed, origin: 'learning' }, schedule: full }
+  assert.equal(panelOf({ ...state, plan: full, run, fresh: true }).speed, '')
+})
