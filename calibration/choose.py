@@ -20,14 +20,14 @@ from ..schedules import (
     same_grid,
     select,
 )
-from ..schedules.schedule import MAX_NAME
 from ..schedules.select import few_steps_note
 from .graph import ErrorGraph
 from .learning.learned import NAME, Learned
 from .problem import check_choices
 from .regrid import fans, regrid
 from .segments import GraphError
-from .solver import SolverError, check_labels, solve
+from .solved import solved
+from .solver import SolverError, check_labels
 from .store import Calibrations
 
 SHORTEST_REACH = 8
@@ -77,20 +77,6 @@ def choose(
             except (GraphError, SolverError) as error:
                 left_out.append(f"{_called(known_as, graph)} does not fit: {str(error).rstrip('.')}")
     return replace(selection, note="; ".join([*left_out[:1], selection.note]))
-
-
-def solved(name: str, graph: ErrorGraph, budget: int, rule: Rule | None = None) -> Schedule:
-    """The lexicographic minimax schedule of a calibration.
-
-    Raises:
-        InfeasibleError: no path has this budget.
-    """
-    edges = [edge for edge in graph.edges() if rule in (None, edge.rule)]
-    path = solve(edges, graph.steps, budget)
-    suffix = f"/{graph.steps}b{budget}"
-    called = f"{name[: MAX_NAME - len(suffix)].rstrip()}{suffix}"
-    found = path.to_schedule(called, graph.family, graph.sigmas, graph.provenance(name))
-    return replace(found, origin="learned") if graph.learned else found
 
 
 def _solution(

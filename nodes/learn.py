@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import comfy.samplers
+
 from ..cache.setting import RunSetting
 from ..cache.wrapper import Choice, Lesson, full_schedule
 from ..calibration.learning.kind import Kind, kind_of
@@ -45,7 +47,7 @@ class Learner:
             return Choice(schedule, f"{note}; nothing is learned: {why}")
         kind = self._kind(setting)
         known = len(records().of(kind, setting.sigmas))
-        if self._learn == ON and known >= NEEDED:
+        if not wants_full_run(self._learn, schedule, known):
             return Choice(schedule, note)
         try:
             lesson: Lesson = FullRunLesson(records(), kind, setting)
@@ -64,14 +66,14 @@ class Learner:
             return "it cannot be told which file this model is from"
         if self._identity.patches is None:
             return "it cannot be told which LoRAs or other patches this model has"
-        if not hasattr(setting.sampler, "extra_options"):
+        if not isinstance(setting.sampler, comfy.samplers.KSAMPLER):
             return "this sampler is none of KSampler's kind"
         return ""
 
 
-def wants_full_run(learn: str, schedule: Schedule) -> bool:
-    """Whether a run that would get this schedule is made in full instead, as far as that can be told from it."""
-    return learn == EVERY_RUN or learn == ON and schedule.origin == "estimated"
+def wants_full_run(learn: str, schedule: Schedule, known: int = 0) -> bool:
+    """Whether a run that would get this schedule is made in full instead, where so many of its kind are known."""
+    return learn == EVERY_RUN or learn == ON and schedule.origin == "estimated" and known < NEEDED
 
 
 def learning(sigmas: tuple[float, ...]) -> Schedule:

@@ -44,8 +44,9 @@ def show_plan(body: Body) -> dict[str, object]:
             rule=None if rule == AS_SCHEDULED else Rule.parse(rule),
             learned=[] if learn == OFF else records().learned_of_family(family.key),
         )
-        if wants_full_run(learn, selection.schedule):
-            selection = Selection(learning(sigmas), lesson_note(records().count_of_family(family.key, sigmas)))
+        known = records().count_of_family(family.key, sigmas)
+        if wants_full_run(learn, selection.schedule, known):
+            selection = Selection(learning(sigmas), lesson_note(known))
     except GridError as error:
         selection = Selection(full_schedule(sigmas), f"computing every step: {error}")
     schedule = selection.schedule

@@ -28,8 +28,10 @@ def show_library(query: Mapping[str, str]) -> dict[str, object]:
     jobs, broken = half_run(calibrations().root, {path.stem for _, _, path in graphs})
     learned = records().all()
     titles = {family.key: family.title for family in library().families()}
-    families = (schedule["family"] for schedule in schedules), (graph.family for _, graph, _ in graphs)
-    for key in (*families[0], *families[1], *(record.kind.family for _, record in learned)):
+    for key in (
+        *(schedule["family"] for schedule in schedules), *(graph.family for _, graph, _ in graphs),
+        *(record.kind.family for _, record in learned),
+    ):
         titles.setdefault(key, key)
     return {
         "families": [{"key": key, "title": title} for key, title in titles.items()],

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = 12
+STEPS, PICTURES = 12, 3
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,13 @@ def files(server, prompt) -> Iterator[list[Path]]:
     from lemica.workflows import learn
 
     shutil.rmtree(server.user / "lemica", ignore_errors=True)
-    yield learn.run(server.process, prompt, server.object_info(), STEPS, learn.PICTURES)
+    yield learn.run(server.process, prompt, server.object_info(), STEPS, PICTURES)
     shutil.rmtree(server.user / "lemica")
 
 
 def test_pictures_are_made_and_then_what_they_taught_is_compared(server, files):
     clips = [file for file in files if "learned_from" in file.name]
-    assert len(clips) == 3 and all(file.stat().st_size for file in clips)
+    assert len(clips) == PICTURES and all(file.stat().st_size for file in clips)
     assert len(list((server.user / "lemica" / "learned").glob("*.safetensors"))) == 3
     table = next(file for file in files if file.name == "table.json")
     rows = [row for row in json.loads(table.read_text(encoding="utf-8")) if row["run"] != "full"]

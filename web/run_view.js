@@ -166,16 +166,19 @@ function idlePanel(base, idle) {
   return { ...base, count, speed: '', speedKind: '', notes: [note] }
 }
 
+/** What a run came to; a full run that is learned from is to be no faster. */
+function ranSpeed({ speed, speedKind }, { origin, speedup }) {
+  if (origin === 'learning') return { speed: '', speedKind: '' }
+  return speedup === null ? { speed, speedKind } : { speed: faster(speedup), speedKind: 'measured' }
+}
+
 function ranPanel(base, run) {
   const { report } = run
-  const taught = report.origin === 'learning'
-  const measured = report.speedup !== null && !taught
   return {
     ...base,
     pattern: ranPattern(run),
     count: budgetOf(report),
-    speed: taught ? '' : measured ? faster(report.speedup) : base.speed,
-    speedKind: taught ? '' : measured ? 'measured' : base.speedKind,
+    ...ranSpeed(base, report),
     name: report.schedule,
     origin: report.origin,
     notes: runNotes(report),

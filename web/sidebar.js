@@ -23,7 +23,7 @@ function readKept() {
 const MEASURED = 'What was measured for it here stays on the disk, among the unfinished calibrations.'
 
 async function confirmDelete({ kind, name }) {
-  const what = { job: 'unfinished calibration', record: 'record' }[kind] ?? kind
+  const what = kind === 'job' ? 'unfinished calibration' : kind
   const answer = await app.extensionManager.dialog.confirm({
     title: `Delete ${what}`,
     message:

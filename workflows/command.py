@@ -111,8 +111,7 @@ def _calibrate_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="with --ray: how many workers (default: one for every GPU)"
     )
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where the picture goes (default: output-lemica/DATE-TIME)")
+    _add_places(parser)
     parser.set_defaults(calibrate=True, learn=False, file=EXAMPLES / "calibrate.json", serve=False)
     return parser
 
@@ -126,8 +125,7 @@ def _learn_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, default=24, metavar="N", help="the steps of a run (default: 24)")
     parser.add_argument("--pictures", type=int, default=3, metavar="N", help="how many to learn from (default: 3)")
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go (default: output-lemica/DATE-TIME)")
+    _add_places(parser)
     parser.set_defaults(calibrate=False, learn=True, file=None, serve=False)
     return parser
 
@@ -145,12 +143,17 @@ def _parser() -> argparse.ArgumentParser:
         help="a workflow, saved by ComfyUI in either format, or the name of one in example_workflows",
     )
     parser.add_argument("--serve", action="store_true", help="start the server, print its address, leave it up until Ctrl-C")
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go (default: output-lemica/DATE-TIME)")
+    _add_places(parser)
     parser.add_argument("--prompt", action="append", default=[], metavar="NAME", help="demo: what to show; may be repeated")
     parser.add_argument("--seed", type=int, metavar="N", help="demo: the noise to start from")
     parser.set_defaults(calibrate=False, learn=False)
     return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the server and the results are."""
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="the server's port (default: one that is free)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go (default: output-lemica/DATE-TIME)")
 
 
 def _workflow(text: str) -> Path:

@@ -12,9 +12,6 @@ from .client import Prompt, queue
 from .failure import Failure
 from .server import Server
 
-STEPS = 24
-"""Of a run: the pack has no schedule of the embedded model for so many."""
-PICTURES = 3
 TEACHER = "medium"
 """The branch of the comparison that makes the pictures."""
 SEED = 5000

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
 import numpy as np
 
 from ...schedules import Rule, Schedule
-from ...schedules.schedule import MAX_NAME
 from ..fitted_paths import EARLY, EARLY_WEIGHT, LATE
 from ..graph import ErrorGraph
 from ..references.segment_errors import segment_errors
 from ..references.whole_path import final_error
 from ..sample import Sample
 from ..segments import all_segments
-from ..solver import solve
+from ..solved import solved
 from .record import Record
 
 NAME = "learned"
@@ -71,14 +70,7 @@ def learned_from(records: tuple[Record, ...]) -> Learned:
 
 @lru_cache(maxsize=32)
 def _schedule(records: tuple[Record, ...], graph: ErrorGraph, budget: int) -> Schedule:
-    suffix = f"/{graph.steps}b{budget}"
-
-    def solved(values: np.ndarray, objective: str = "minimax") -> Schedule:
-        path = solve(graph.edges(values), graph.steps, budget, objective=objective)
-        found = path.to_schedule(f"{NAME}{suffix}"[:MAX_NAME], graph.family, graph.sigmas, graph.provenance(NAME))
-        return replace(found, origin="learned")
-
-    first = solved(graph.mean())
+    first = solved(NAME, graph, budget)
     if budget < SIMULATED * graph.steps:
         return first
     done, mean = graph.segments[:, 1] / graph.steps, graph.mean()
@@ -86,7 +78,10 @@ def _schedule(records: tuple[Record, ...], graph: ErrorGraph, budget: int) -> Sc
     for early in (1.0, EARLY_WEIGHT):
         for late, share in LATE:
             weights = 1 + (early - 1) * np.maximum(0.0, 1 - done / EARLY) + (late - 1) * np.maximum(0.0, 1 - (1 - done) / share)
-            candidates += [solved((mean * weights) ** power, objective) for objective, power in PATHS]
+            candidates += [
+                solved(NAME, graph, budget, values=(mean * weights) ** power, objective=objective)
+                for objective, power in PATHS
+            ]
     segments, grams = records[0].segments, [record.gram for record in records]
     unique = {(one.computed, one.rules): one for one in candidates}.values()
     return min(unique, key=lambda one: final_error(segments, grams, one))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...schedules import same_grid
 from ...schedules.atomic import remove_left, write_atomically
-from ...schedules.folder import Folder, Stamp
+from ...schedules.folder import Folder
 from ..segments import GraphError
 from .kind import Kind
 from .learned import Learned, learned_from
@@ -49,10 +49,6 @@ class Records:
             f"{one.path.name}: {one.problem or one.content}" for one in self._folder.files()
             if one.problem or isinstance(one.content, str)
         ]
-
-    def stamps(self) -> list[tuple[str, Stamp]]:
-        """Another list whenever one of the files is another."""
-        return self._folder.stamps()
 
     def of(self, kind: Kind, sigmas: Sequence[float] | None = None) -> list[Record]:
         """The records that teach about a kind of run, the newest first; with ``sigmas`` those of that grid alone.

@@ -28,7 +28,7 @@ await onPage(async (page) => {
   await setLearn(page, 'every run')
   const found = { runs: [] }
   found.before = await until(page, 'a plan of a full run', () => strip(page), ({ origin }) => origin === 'learning')
-  for (let picture = 0; picture < 3; picture += 1) {
+  for (let made = 0; made < 3; made += 1) {
     const { error } = await run(page)
     found.runs.push({ error, ...(await strip(page)) })
   }
