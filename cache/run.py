@@ -62,7 +62,7 @@ class SamplingRun:
         answered: is shown every call that is known, its latent, and what guidance and the negative conditioning give.
         read: begins to read the sigma of a call.
         noise: whether the schedule's weights were fitted on samplers that draw noise; None where they fit any that comes.
-        ended: is told of the run when it has come to its end.
+        ended: is told of the run when it has come to its end; may want another one from the same noise, see ``again``.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SamplingRun:
         answered: Answered | None = None,
         read: Read = read,
         noise: bool | None = None,
-        ended: Callable[[RunReport], None] | None = None,
+        ended: Callable[[RunReport], SamplingRun | None] | None = None,
     ) -> None:
         self.sigmas = tuple(sigmas)
         self.actions = tuple(actions) if actions is not None else actions_of(schedule)
@@ -109,9 +109,10 @@ class SamplingRun:
         self._slot: Hashable = None
         self._trace: Batch | None = None
         self._starts = tuple(i for i, j in schedule.segments() for _ in range(i, j))
-        self._follow(schedule)
+        self.follow(schedule)
 
-    def _follow(self, schedule: Schedule) -> None:
+    def follow(self, schedule: Schedule) -> None:
+        """Go on by the rules and weights of another schedule with the same computed steps."""
         self.schedule = schedule
         self._reuses = reuses_by_step(schedule)
         self._kept = kept_steps(schedule)
@@ -124,10 +125,10 @@ class SamplingRun:
         draws = None if plan is None else plan.noise
         if self.schedule.weights and self._noise not in (None, draws):
             order, why = MISFITS[draws]
-            self._follow(self.schedule.with_rules(self.schedule.unfitted(order).rules))
+            self.follow(self.schedule.with_rules(self.schedule.unfitted(order).rules))
             self.remark(f"output {order} stands in for fitted weights: {why}")
         elif draws and self.schedule.origin == "estimated" and "rules_replaced_by" not in self.schedule.source:
-            self._follow(self.schedule.with_rules((Rule("output", "hold"),) * self.schedule.budget))
+            self.follow(self.schedule.with_rules((Rule("output", "hold"),) * self.schedule.budget))
             self.remark("output hold stands in for an estimated slope, which would follow the noise that this sampler draws")
         self._first_call = len(self._ran)
         self._stopwatch = Stopwatch(device)
@@ -345,7 +346,7 @@ class SamplingRun:
         """Follow residual rules on the output from here on; False where the schedule has none."""
         if all(rule.target == "output" for rule in self.schedule.rules):
             return False
-        self._follow(on_output(self.schedule))
+        self.follow(on_output(self.schedule))
         self.remark(f"rules run on the output: {why}")
         return True
 

@@ -78,20 +78,35 @@ def _is_stateless(value: object, seen: set[int]) -> bool:
     return all(_is_stateless(item, seen) for item in held)
 
 
-@contextmanager
-def restored_generators(device: torch.device) -> Iterator[None]:
-    """Restore what is drawn from by default: Python, NumPy, the CPU, and every device of the type of ``device``.
+class Generators:
+    """The state of what is drawn from by default: Python, NumPy, the CPU, and every device of the type of ``device``.
 
     The state of a device's generator is kept by the host, so this waits for no device.
     """
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = range(getattr(torch, device.type).device_count()) if device.type in ("cuda", "xpu") else ()
-    metal = torch.mps.get_rng_state() if device.type == "mps" else None
+
+    def __init__(self, device: torch.device) -> None:
+        self._python, self._numpy = random.getstate(), np.random.get_state()
+        self._cpu = torch.get_rng_state()
+        self._metal = torch.mps.get_rng_state() if device.type == "mps" else None
+        self._module = getattr(torch, device.type) if device.type in ("cuda", "xpu") else None
+        self._devices = self._module.get_rng_state_all() if self._module is not None else []
+
+    def restore(self) -> None:
+        """Put the states back."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._cpu)
+        if self._metal is not None:
+            torch.mps.set_rng_state(self._metal)
+        if self._module is not None:
+            self._module.set_rng_state_all(self._devices)
+
+
+@contextmanager
+def restored_generators(device: torch.device) -> Iterator[None]:
+    """Restore the default generators at the end."""
+    generators = Generators(device)
     try:
-        with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
-            yield
+        yield
     finally:
-        if metal is not None:
-            torch.mps.set_rng_state(metal)
-        random.setstate(python)
-        np.random.set_state(numpy)
+        generators.restore()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 
 from ..schedules import Rule, Schedule, ScheduleError
+from .again import Again
 from .blocks import CALL_KEY, look_up, patch_stack
 from .calls import ComputedCall, SkippingCall
 from .families import StackFamily
@@ -46,8 +47,8 @@ class Lesson(Protocol):
     def answered(self, call: Call, x: torch.Tensor, answers: Sequence[torch.Tensor]) -> None:
         """Of a call, the latent it is made at, and its answers; see ``run.Answered``."""
 
-    def ended(self, report: RunReport) -> None:
-        """The run has come to its end."""
+    def ended(self, report: RunReport) -> SamplingRun | None:
+        """The run has come to its end; gives another one that is to be made from the same noise, if one is."""
 
 
 class Choice(NamedTuple):
@@ -158,18 +159,21 @@ class CacheWrappers:
         )
         _take_places(options.get("wrappers", {}))
         options[KEY] = run
-        finished = False
+        again = None if run.ended is None else Again(guider, guider.model_patcher.load_device)
+        finished, second = False, None
         try:
             samples = executor(*given, **kwargs)
             finished = True
-            return samples
         finally:
             del options[KEY]
             report = run.report(finished)
             run.close()
             if finished and run.ended is not None:
-                run.ended(report)
+                second = run.ended(report)
             self.on_report(report)
+        if second is not None:
+            again.sample(second, executor, noise, latent_image, sampler, sigmas, denoise_mask, seed, args, kwargs)
+        return samples
 
     def sampler_sample(
         self, executor: WrapperExecutor, guider: CFGGuider, sigmas: torch.Tensor, extra_args: dict, callback,

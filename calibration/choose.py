@@ -97,7 +97,9 @@ def _solution(
         schedule = learned.schedule(budget)
     else:
         schedule = _schedule(name, graph, sigmas, budget, rule)
-    if here:
+    if here and schedule.weights:
+        note = f"fitted to {schedule.source['refined']} of your pictures for {budget} of {steps} steps"
+    elif here:
         note = f"solved from {_called(name, graph)} for {budget} of {steps} steps"
     else:
         note = (

@@ -54,10 +54,15 @@ def sketch_of(final: np.ndarray) -> np.ndarray:
     return final[np.linspace(0, len(final) - 1, min(SKETCH, len(final))).astype(np.int64)]
 
 
+def same(given: np.ndarray, known: np.ndarray) -> bool:
+    """Whether a model gives what it gave before, but for rounding."""
+    difference = np.abs(given - known).mean() if given.shape == known.shape else np.inf
+    return bool(difference <= SAME * np.abs(known).mean())
+
+
 def check_same(given: np.ndarray, known: np.ndarray, sample: Sample) -> None:
     """OtherPictureError unless the model gives what it gave when the sample was begun."""
-    difference = np.abs(given - known).mean() if given.shape == known.shape else np.inf
-    if not difference <= SAME * np.abs(known).mean():
+    if not same(given, known):
         raise OtherPictureError(
             f"For prompt {sample.prompt[:60]!r}, seed {sample.seed}, the model gives another picture than when this "
             "calibration was begun: a LoRA, the checkpoint or the code has changed. Give the calibration another name, or go "

@@ -16,8 +16,8 @@ from ..calibration.references.response import NoResponseError
 from ..schedules import ModelIdentity, Schedule
 from .library import records
 
-OFF, ON, EVERY_RUN = "off", "on", "every run"
-LEARN = (ON, OFF, EVERY_RUN)
+OFF, ON, REFINE, EVERY_RUN = "off", "on", "refine", "every run"
+LEARN = (ON, REFINE, EVERY_RUN, OFF)
 
 
 class Learner:
@@ -49,11 +49,12 @@ class Learner:
         known = len(records().of(kind, setting.sigmas))
         if not wants_full_run(self._learn, schedule, known):
             return Choice(schedule, note)
+        budget = refined_budget(self._learn, schedule)
         try:
-            lesson: Lesson = FullRunLesson(records(), kind, setting)
+            lesson: Lesson = FullRunLesson(records(), kind, setting, budget)
         except NoResponseError as error:
             return Choice(schedule, f"{note}; nothing is learned under this sampler: {error}")
-        return Choice(learning(setting.sigmas), lesson_note(known), lesson)
+        return Choice(learning(setting.sigmas), lesson_note(known, budget), lesson)
 
     def _kind(self, setting: RunSetting) -> Kind:
         return kind_of(self._family, self._identity, setting)
@@ -73,7 +74,14 @@ class Learner:
 
 def wants_full_run(learn: str, schedule: Schedule, known: int = 0) -> bool:
     """Whether a run that would get this schedule is made in full instead, where so many of its kind are known."""
-    return learn == EVERY_RUN or learn == ON and schedule.origin == "estimated" and known < NEEDED
+    if learn == REFINE and schedule.origin == "learned" and not schedule.weights and refined_budget(learn, schedule):
+        return True
+    return learn == EVERY_RUN or learn in (ON, REFINE) and schedule.origin == "estimated" and known < NEEDED
+
+
+def refined_budget(learn: str, schedule: Schedule) -> int | None:
+    """The budget at which a run is made once more after the full one, to fit weights; None where it is not."""
+    return schedule.budget if learn == REFINE and schedule.budget < schedule.steps else None
 
 
 def learning(sigmas: tuple[float, ...]) -> Schedule:
@@ -81,8 +89,10 @@ def learning(sigmas: tuple[float, ...]) -> Schedule:
     return replace(full_schedule(sigmas), origin="learning")
 
 
-def lesson_note(known: int) -> str:
-    """Where learning stands in the run that comes after so many."""
+def lesson_note(known: int, budget: int | None = None) -> str:
+    """Where learning stands in the run that comes after so many, and whether one with this budget follows it."""
     if known < NEEDED:
-        return f"a full run, to learn from: {known + 1} of {NEEDED}"
-    return f"a full run, to learn from, after {known} others"
+        note = f"a full run, to learn from: {known + 1} of {NEEDED}"
+    else:
+        note = f"a full run, to learn from, after {known} others"
+    return note if budget is None else f"{note}; then one with {budget} steps, to refine"

@@ -8,7 +8,7 @@ from ..calibration.view import schedule_view, speedup
 from ..schedules import ANY_MODEL, PRESETS, Family, GridError, Match, Rule, Selection, nominal_sigmas
 from ..schedules.schedule import MAX_STEPS
 from .apply import AS_SCHEDULED, AUTO, CUSTOM
-from .learn import LEARN, OFF, learning, lesson_note, wants_full_run
+from .learn import LEARN, OFF, learning, lesson_note, refined_budget, wants_full_run
 from .library import calibrations, library, records
 from .route_answer import Body, RequestError, UnknownFamilyError, short
 from .sampler_sigmas import Sampling, expected_sigmas
@@ -46,7 +46,8 @@ def show_plan(body: Body) -> dict[str, object]:
         )
         known = records().count_of_family(family.key, sigmas)
         if wants_full_run(learn, selection.schedule, known):
-            selection = Selection(learning(sigmas), lesson_note(known))
+            budget = refined_budget(learn, selection.schedule)
+            selection = Selection(learning(sigmas), lesson_note(known, budget))
     except GridError as error:
         selection = Selection(full_schedule(sigmas), f"computing every step: {error}")
     schedule = selection.schedule

@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,3 +164,22 @@ def tiny_wan(comfy: types.ModuleType) -> types.ModuleType:
 def wan(tiny_wan: types.ModuleType) -> Any:
     """The patcher of a tiny Wan, one for a file of tests."""
     return tiny_wan.make_wan()
+
+
+@pytest.fixture
+def pictures(tiny_wan: types.ModuleType, wan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes pictures that are learned from, into a user folder of its own."""
+    import folder_paths
+    from learning_pictures import Pictures
+    from lemica.cache.identity import identify
+
+    monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(tmp_path))
+    return Pictures(tiny_wan, wan, replace(identify(wan), file="mine.safetensors"))
+
+
+@pytest.fixture
+def records(pictures: Any) -> Any:
+    """What was learned from them."""
+    from lemica.nodes.library import records
+
+    return records()

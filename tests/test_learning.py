@@ -7,51 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-STEPS = 8
-
-
-class Pictures:
-    """Makes pictures with the node's own chooser on a model that no schedule knows."""
-
-    def __init__(self, tiny_wan, model, identity) -> None:
-        self._tiny_wan, self._model, self.identity = tiny_wan, model, identity
-
-    def plain(self, **sampling):
-        return self._tiny_wan.sample(self._model, **{"steps": STEPS, "cfg": 3.0, **sampling})
-
-    def make(self, seed: int = 1, model=None, identity=None, learn: str = "on", **sampling):
-        """The latent, and the report of its run."""
-        from lemica.cache.wrapper import install
-        from lemica.nodes.apply import chooser
-
-        reports = []
-        request = {"preset": None, "budget": 3, "name": None, "rule": None}
-        request |= {name: sampling.pop(name) for name in list(sampling) if name in request or name == "computed"}
-        choose = chooser(identity or self.identity, **request, learn=learn)
-        model = install(model or self._model, choose, on_report=reports.append)
-        latent = self._tiny_wan.sample(model, **{"seed": seed, "steps": STEPS, "cfg": 3.0, **sampling})
-        return latent, reports[0]
-
-    def learned(self, *seeds: int, **sampling) -> list:
-        """The reports of one picture a seed."""
-        return [self.make(seed, **sampling)[1] for seed in seeds]
-
-
-@pytest.fixture
-def pictures(comfy, tiny_wan, wan, tmp_path, monkeypatch) -> Pictures:
-    import folder_paths
-    from lemica.cache.identity import identify
-
-    monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(tmp_path))
-    return Pictures(tiny_wan, wan, replace(identify(wan), file="mine.safetensors"))
-
-
-@pytest.fixture
-def records(pictures):
-    from lemica.nodes.library import records
-
-    return records()
+from learning_pictures import STEPS, spoiled
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun", "dpmpp_2m_sde", "euler_cfg_pp", "uni_pc"])
@@ -192,16 +148,6 @@ def test_nothing_is_mixed_where_model_or_sampler_cannot_be_told(pictures, record
     report = pictures.make(1, sampler="dpm_adaptive")[1]
     assert "nothing is learned under this sampler" in report.note
     assert not records.all()
-
-
-def spoiled(content: bytes, **changed) -> bytes:
-    """A record's file with other entries in its description."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    told = json.loads(header["__metadata__"]["lemica_record"])
-    header["__metadata__"]["lemica_record"] = json.dumps(told | changed)
-    head = json.dumps(header).encode()
-    return len(head).to_bytes(8, "little") + head + content[8 + length :]
 
 
 def test_broken_and_foreign_records_are_left_out_and_named(pictures, records):

@@ -126,6 +126,9 @@ def _learn_parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=24, metavar="N", help="the steps of a run (default: 24)")
     parser.add_argument("--pictures", type=int, default=3, metavar="N", help="how many to learn from (default: 3)")
     _add_places(parser)
+    parser.add_argument(
+        "--refine", action="store_true", help="make each once more at its preset, and one more for each of the other presets"
+    )
     parser.set_defaults(calibrate=False, learn=True, file=None, serve=False)
     return parser
 
@@ -219,7 +222,7 @@ def _run(comfy: ComfyUI, options: argparse.Namespace) -> int:
             files = calibration.run(server, calibration.changed(prompt, object_info, changes))
             return _tell(files)
         if options.learn:
-            return _tell(learn.run(server, prompt, object_info, options.steps, options.pictures))
+            return _tell(learn.run(server, prompt, object_info, options.steps, options.pictures, options.refine))
         _set_seed(prompt, options.seed)
         if demo.branches(prompt):
             files = demo.run(server, prompt, demo.demo_prompts(prompt, object_info, options.prompt))

@@ -17,8 +17,10 @@ from ..sample import Sample
 from ..segments import GraphError
 from ..tensor_file import read_tensors
 from .kind import Kind
+from .refined import Refined, name_of
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 has no paths, and is what is written where there are none, so that older versions read it."""
 
 MAX_BYTES = 1 << 20
 
@@ -40,6 +42,7 @@ class Record:
         made: when, in seconds since 1970.
         response: of the sampler.
         gram: the mean products of the derivatives of its answers, [K * C, K * C], float64.
+        refined: what accelerated runs from the same noise told, at most one for each budget.
     """
 
     kind: Kind
@@ -49,6 +52,7 @@ class Record:
     made: float
     response: Response
     gram: np.ndarray
+    refined: tuple[Refined, ...] = ()
 
     def __post_init__(self) -> None:
         kinds, moments, calls = self.response.moves.shape
@@ -69,6 +73,9 @@ class Record:
                 raise GraphError(f"its {what} are not all finite numbers of type float64.")
         if (np.diagonal(self.gram) < 0).any():
             raise GraphError("some of its products are of no vector with itself.")
+        budgets = [len(one.computed) for one in self.refined]
+        if len(set(budgets)) < len(budgets) or any(one.steps != steps for one in self.refined):
+            raise GraphError("its paths are not of its steps, or two have one budget.")
 
     def same_run(self, other: Record) -> bool:
         """Whether both are of one picture, made twice."""
@@ -92,12 +99,16 @@ class Record:
             GraphError: it would be larger than a record may be.
         """
         response = self.response
-        text = json.dumps({
-            "schema": SCHEMA, "kind": {**asdict(self.kind), "latent": list(self.kind.latent)}, "sigmas": list(self.sigmas),
-            "conds": self.conds, "seed": self.seed, "made": self.made, "calls": [list(call) for call in response.calls],
-            "noise": response.noise,
-        }, sort_keys=True, allow_nan=False)
+        paths = [{"computed": list(one.computed), "error": one.error} for one in self.refined]
+        told = {
+            "schema": SCHEMA if paths else 1, "kind": {**asdict(self.kind), "latent": list(self.kind.latent)},
+            "sigmas": list(self.sigmas), "conds": self.conds, "seed": self.seed, "made": self.made,
+            "calls": [list(call) for call in response.calls], "noise": response.noise, **({"paths": paths} if paths else {}),
+        }
+        text = json.dumps(told, sort_keys=True, allow_nan=False)
         tensors = {"gram": np.ascontiguousarray(self.gram), "moves": np.ascontiguousarray(response.moves)}
+        for one in self.refined:
+            tensors |= one.tensors()
         content = to_bytes(tensors, {_KEY: text})
         if len(content) > MAX_BYTES:
             raise GraphError(f"{len(response.calls)} calls of the model are too many: what is kept of a run is under 1 MB.")
@@ -119,7 +130,9 @@ def read_record(path: Path) -> Record:
             raise GraphError("this is no record of a run.")
         if schema > SCHEMA:
             raise GraphError(f"it has schema {shown(schema)}, this version reads up to {SCHEMA}: update the node pack.")
-        if data.keys() != _FIELDS or tensors.keys() != {"gram", "moves"} or tensors["moves"].ndim != 3:
+        paths = data.pop("paths", [])
+        names = {name_of(len(path["computed"])) for path in paths}
+        if data.keys() != _FIELDS or tensors.keys() != {"gram", "moves", *names} or tensors["moves"].ndim != 3:
             raise GraphError("it lacks fields of a record, or has others.")
         calls = tuple(Answer(int(step), int(stage), float(sigma)) for step, stage, sigma in data["calls"])
         check_name(data["conds"], "conds")
@@ -127,9 +140,11 @@ def read_record(path: Path) -> Record:
         made = float(data["made"])
         if not math.isfinite(made):
             raise GraphError(f"it was made at {made}.")
+        sigmas = check_sigmas(data["sigmas"])
         return Record(
-            _kind(data["kind"]), check_sigmas(data["sigmas"]), data["conds"], sample.seed, made,
+            _kind(data["kind"]), sigmas, data["conds"], sample.seed, made,
             Response(calls, tensors["moves"], data["noise"] is True), tensors["gram"],
+            tuple(Refined.read(len(sigmas) - 1, path, tensors) for path in paths),
         )
     except (ScheduleError, TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
         raise GraphError(str(error)[:300] or type(error).__name__) from None

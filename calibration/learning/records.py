@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -63,13 +64,17 @@ class Records:
         return found
 
     def save(self, record: Record) -> str:
-        """Keep a record, in place of one of the same picture; of its kind and grid the oldest go. Returns its file's name.
+        """Keep a record, in place of one of the same picture, whose other paths go over to it; of its kind and grid the
+        oldest go. Returns its file's name.
 
         Raises:
             GraphError: it is too large.
             OSError: the disk refuses.
         """
-        content = record.content()
+        own = {len(one.computed) for one in record.refined}
+        former = next((one for _, one in self.all() if one.same_run(record)), None)
+        others = [] if former is None else [one for one in former.refined if len(one.computed) not in own]
+        content = replace(record, refined=(*record.refined, *others)).content()
         self.root.mkdir(parents=True, exist_ok=True)
         remove_left(self.root)
         # No two servers on one folder choose the same.

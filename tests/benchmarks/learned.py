@@ -44,8 +44,8 @@ class Pupil:
         self.identity = replace(identify(model.model), file=model.family)
         self.records = Records(work)
 
-    def picture(self, pair: tuple[int, int], record: bool = True) -> float:
-        """Make a full run of a prompt and seed, learned from or not; its seconds."""
+    def picture(self, pair: tuple[int, int], record: bool = True, budget: int | None = None) -> float:
+        """Make a full run of a prompt and seed, learned from or not, and refined at a budget or not; its seconds."""
         from lemica.cache.placement import Placement
         from lemica.cache.run import SamplingRun
         from lemica.cache.setting import RunSetting
@@ -56,12 +56,10 @@ class Pupil:
         sampling = self.model.sampling(*pair, STEPS, self.sampler)
         setting = RunSetting(sampling.sigmas, {}, sampling.sampler, sampling.guider, sampling.shape, None, pair[1])
         begin = time.perf_counter()
-        lesson = FullRunLesson(self.records, kind_of("pupil", self.identity, setting), setting) if record else None
+        lesson = FullRunLesson(self.records, kind_of("pupil", self.identity, setting), setting, budget) if record else None
         sampling.run(lambda sigmas: SamplingRun(
-            full_schedule(sigmas), sigmas, Placement("auto"), answered=lesson and lesson.answered
+            full_schedule(sigmas), sigmas, Placement("auto"), answered=lesson and lesson.answered, ended=lesson and lesson.ended
         ))
-        if lesson:
-            lesson.ended(sampling.report)
         return time.perf_counter() - begin
 
     def learned(self) -> Learned:
@@ -85,6 +83,12 @@ def schedules(pupil: Pupil, pairs: list[tuple[int, int]], sigmas: tuple[float, .
         learned = pupil.learned()
         for budget in BUDGETS:
             yield f"learned from {count} pictures", budget, learned.schedule(budget)
+    for count in PICTURES:
+        for budget in BUDGETS:
+            refined = Pupil(pupil.model, pupil.sampler, pupil.records.root.with_name(f"refined-{time.time_ns()}"))
+            for pair in pairs[:count]:
+                refined.picture(pair, budget=budget)
+            yield f"refined on {count} pictures", budget, refined.learned().schedule(budget)
 
 
 def calibrated(name: str, sampler: str, held_out: int) -> dict[int, list[float]]:
@@ -118,8 +122,9 @@ def main() -> None:
     text = [
         "# Learned from pictures", "",
         f"Made by `tests/run --script tests/benchmarks/learned.py`: {STEPS} steps, {arguments.held_out} held-out samples, "
-        "PSNR of decoded frames in dB, mean / 5 % / worst. Nothing is run for what is learned but the pictures themselves; a "
-        "calibration of effort short makes about eleven full runs.", "",
+        "PSNR of decoded frames in dB, mean / 5 % / worst. Nothing is run for what is learned but the pictures themselves; what "
+        "is refined made each of them once more with as many steps as it computes; a calibration of effort short makes about "
+        "eleven full runs.", "",
     ]
     for name in arguments.models:
         for sampler in arguments.samplers:
