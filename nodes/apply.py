@@ -205,9 +205,9 @@ class LeMiCa(io.ComfyNode):
                 io.Combo.Input(
                     "learn", options=list(LEARN), default=ON, optional=True,
                     tooltip="On: a model without a schedule is run in full for its first three pictures, and LeMiCa learns "
-                    "from them; then it is fast. Refine: after each of them it is run once more at this preset, unseen, which "
-                    "brings the fast pictures nearer to full ones. Off: its steps are estimated. Every run: all runs are "
-                    "full ones, and learned from.",
+                    "from them; then it is fast. Refine: the same in place of a published list too, and each is run once more "
+                    "at this preset, unseen, which brings the fast pictures nearer to full ones. Off: its steps are "
+                    "estimated. Every run: all runs are full ones, and learned from.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model with the cache.")],

@@ -19,6 +19,9 @@ from .library import records
 OFF, ON, REFINE, EVERY_RUN = "off", "on", "refine", "every run"
 LEARN = (ON, REFINE, EVERY_RUN, OFF)
 
+LEARNED_INSTEAD = {ON: ("estimated",), REFINE: ("estimated", "published", "resampled", "borrowed")}
+"""In place of schedules of which origins a run is made in full."""
+
 
 class Learner:
     """Of one model: what is known of runs like one, and whether that one is to be learned from.
@@ -74,9 +77,9 @@ class Learner:
 
 def wants_full_run(learn: str, schedule: Schedule, known: int = 0) -> bool:
     """Whether a run that would get this schedule is made in full instead, where so many of its kind are known."""
-    if learn == REFINE and schedule.origin == "learned" and not schedule.weights and refined_budget(learn, schedule):
-        return True
-    return learn == EVERY_RUN or learn in (ON, REFINE) and schedule.origin == "estimated" and known < NEEDED
+    if learn == REFINE and schedule.origin == "learned":
+        return not schedule.weights and refined_budget(learn, schedule) is not None
+    return learn == EVERY_RUN or known < NEEDED and schedule.origin in LEARNED_INSTEAD.get(learn, ())
 
 
 def refined_budget(learn: str, schedule: Schedule) -> int | None:

@@ -42,3 +42,9 @@ def spoiled(content: bytes, **changed) -> bytes:
     header["__metadata__"]["lemica_record"] = json.dumps(told | changed)
     head = json.dumps(header).encode()
     return len(head).to_bytes(8, "little") + head + content[8 + length :]
+
+
+def read_description(content: bytes) -> str:
+    """What a record says, as JSON."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length])["__metadata__"]["lemica_record"]

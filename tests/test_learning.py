@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from learning_pictures import STEPS, spoiled
+from learning_pictures import STEPS, read_description, spoiled
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun", "dpmpp_2m_sde", "euler_cfg_pp", "uni_pc"])
@@ -177,11 +177,6 @@ def test_a_record_holds_no_prompt_and_is_small(pictures, records):
     assert set(json.loads(read_description(file.read_bytes()))) == {
         "schema", "kind", "sigmas", "conds", "seed", "made", "calls", "noise",
     }
-
-
-def read_description(content: bytes) -> str:
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length])["__metadata__"]["lemica_record"]
 
 
 def test_a_full_disk_costs_the_record_alone(pictures, records, monkeypatch):

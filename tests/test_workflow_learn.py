@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from learning_pictures import read_description
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, PICTURES = 12, 3
@@ -30,7 +31,7 @@ def files(server, prompt) -> Iterator[list[Path]]:
 
     shutil.rmtree(server.user / "lemica", ignore_errors=True)
     yield learn.run(server.process, prompt, server.object_info(), STEPS, PICTURES)
-    shutil.rmtree(server.user / "lemica")
+    shutil.rmtree(server.user / "lemica", ignore_errors=True)
 
 
 def test_pictures_are_made_and_then_what_they_taught_is_compared(server, files):
@@ -59,3 +60,26 @@ def test_mistakes_are_told_before_anything_starts(arguments, says):
         env=os.environ | {"COMFYUI_PATH": "/nowhere"},
     )
     assert done.returncode == 1 and says in done.stderr
+
+
+def kept(server) -> list[dict]:
+    """What the records of the server's user say."""
+    return [
+        json.loads(read_description(file.read_bytes())) for file in (server.user / "lemica" / "learned").glob("*.safetensors")
+    ]
+
+
+def test_refined_pictures_are_made_for_every_preset(server, prompt):
+    from lemica.workflows import demo, learn
+
+    try:
+        files = learn.run(server.process, prompt, server.object_info(), STEPS, PICTURES, refine=True)
+        presets = [key for key, branch in demo.branches(prompt).items() if branch.lemica is not None]
+        assert len([file for file in files if "learned_from" in file.name]) == PICTURES + len(presets) - 1
+        table = next(file for file in files if file.name == "table.json")
+        rows = [row for row in json.loads(table.read_text(encoding="utf-8")) if row["run"] in presets]
+        refined = {len(path["computed"]) for record in kept(server) for path in record.get("paths", [])}
+        assert refined == {row["computed"] for row in rows}
+        assert {row["origin"] for row in rows} == {"learned"}
+    finally:
+        shutil.rmtree(server.user / "lemica", ignore_errors=True)
