@@ -11,14 +11,18 @@ import torch
 from ..schedules import Rule
 
 
-def derivative(x: torch.Tensor, denoised: torch.Tensor, sigma: float) -> torch.Tensor:
-    """dx/dsigma at ``sigma``, in the shape of ``x``."""
-    return (x - denoised).div_(sigma)
+def carried(x: torch.Tensor, denoised: torch.Tensor, sigma: float, noise: bool) -> torch.Tensor:
+    """What rules of the output carry over from a step, in the shape of ``x``.
+
+    The derivative dx/dsigma; where the sampler draws ``noise``, the denoised latent itself, since the derivative of a step
+    holds the noise of that step alone.
+    """
+    return denoised.clone() if noise else (x - denoised).div_(sigma)
 
 
-def denoised_from(x: torch.Tensor, d: torch.Tensor, sigma: float) -> torch.Tensor:
-    """The denoised latent that belongs to the derivative ``d`` at the latent ``x``."""
-    return torch.sub(x, d, alpha=sigma)
+def denoised_from(x: torch.Tensor, value: torch.Tensor, sigma: float, noise: bool) -> torch.Tensor:
+    """The denoised latent at the latent ``x`` that belongs to a carried value."""
+    return value.clone() if noise else torch.sub(x, value, alpha=sigma)
 
 
 class Kept(NamedTuple):

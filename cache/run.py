@@ -14,7 +14,7 @@ from .names import Names
 from .placement import Placement
 from .plan import Call, Plan
 from .report import RunReport
-from .rules import History, Reuse, denoised_from, derivative
+from .rules import History, Reuse, carried, denoised_from
 from .slots import Slots
 from .steps import Action, actions_of, depth_of, kept_steps, on_output, reuses_by_step
 from .trajectory import Batch, Trajectory
@@ -22,11 +22,12 @@ from .trajectory import Batch, Trajectory
 Conds = Sequence[Sequence[dict] | None]
 
 MISFITS = {
-    True: ("hold", "they were fitted without noise, and this sampler draws some"),
+    True: ("half", "they were fitted without noise, and this sampler draws some"),
     False: ("half", "they were fitted with drawn noise, and this sampler draws none"),
     None: ("hold", "this sampler cannot be rehearsed, so it may draw noise"),
 }
-"""What stands in for weights that do not fit a sampler, and why, by whether it draws noise; a slope would follow the noise."""
+"""What stands in for weights that do not fit a sampler, and why, by whether it draws noise; where that is not known, the
+derivative is carried over, and its slope might follow noise."""
 
 Answered = Callable[[Call, torch.Tensor, Sequence[torch.Tensor]], None]
 """Of a call, the latent it is made at, and its answers: the guided denoised latent and that of the negative conditioning."""
@@ -91,6 +92,7 @@ class SamplingRun:
         self._outputs: list[torch.Tensor] = []
         self._read = read
         self._noise = noise
+        self._draws = False
         self.ended = ended
         self._locator: CallLocator | None = None
         self._stopwatch: Stopwatch | None = None
@@ -123,13 +125,11 @@ class SamplingRun:
         """Begin the sampler's run with its rehearsal, or None to match calls by their sigma alone."""
         self._locator = CallLocator(self.sigmas, None if plan is None else plan.calls, self._read)
         draws = None if plan is None else plan.noise
+        self._draws = bool(draws)
         if self.schedule.weights and self._noise not in (None, draws):
             order, why = MISFITS[draws]
             self.follow(self.schedule.with_rules(self.schedule.unfitted(order).rules))
             self.remark(f"output {order} stands in for fitted weights: {why}")
-        elif draws and self.schedule.origin == "estimated" and "rules_replaced_by" not in self.schedule.source:
-            self.follow(self.schedule.with_rules((Rule("output", "hold"),) * self.schedule.budget))
-            self.remark("output hold stands in for an estimated slope, which would follow the noise that this sampler draws")
         self._first_call = len(self._ran)
         self._stopwatch = Stopwatch(device)
 
@@ -260,7 +260,7 @@ class SamplingRun:
             return
         for index, (output, evaluated) in enumerate(zip(outputs, active)):
             if evaluated:
-                self._keep(("output", self._slot, index), derivative(x, output, self.call.sigma))
+                self._keep(("output", self._slot, index), carried(x, output, self.call.sigma, self._draws))
 
     def _reused(self, x: torch.Tensor, active: tuple) -> list[torch.Tensor] | None:
         if self._is_void(self._slot):
@@ -271,7 +271,7 @@ class SamplingRun:
             return None
         sigma, reuse = self.call.sigma, self._reuse
         return [
-            torch.zeros_like(x) if h is None else denoised_from(x, h.at(sigma, reuse, x.device), sigma)
+            torch.zeros_like(x) if h is None else denoised_from(x, h.at(sigma, reuse, x.device), sigma, self._draws)
             for h in histories
         ]
 

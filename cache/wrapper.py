@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
-from ..schedules import Rule, Schedule, ScheduleError
+from ..schedules import DENOISED, Rule, Schedule, ScheduleError
 from .again import Again
 from .blocks import CALL_KEY, look_up, patch_stack
 from .calls import ComputedCall, SkippingCall
@@ -36,6 +36,8 @@ OTHER_CACHES = {"easycache": "EasyCache or LazyCache"}
 
 STATEFUL = {"ar_state": "the model keeps what it computes for the frames to come"}
 """Transformer options of samplers that need every call of theirs to run the model, and why."""
+
+FORMER = "its weights are of an earlier version, which carried something else over under drawn noise: calibrate anew"
 
 SPANNING_PATCHES = {"noise_refiner": "a model patch works on the embedders and on the blocks"}
 """Model patches that need the blocks to run whenever the embedders do, and why residual rules do not work with them."""
@@ -107,12 +109,15 @@ class ScheduledRuns:
                 schedule, note, lesson = Choice(*self.choose(setting))
             except ScheduleError as error:
                 schedule, note = every_step(setting.sigmas, str(error))
+        if schedule.weights and schedule.source.get("noise") is True:
+            schedule = schedule.with_rules(schedule.unfitted().rules)
+            note = "; ".join(filter(None, [note, FORMER]))
         if self.no_stack and any(rule.target == "residual" for rule in schedule.rules):
             schedule = on_output(schedule)
             note = "; ".join(filter(None, [note, f"rules run on the output, {self.no_stack}"]))
         return SamplingRun(
             schedule, setting.sigmas, Placement(self.cache_device), observe=self._observer(schedule), note=note,
-            noise=bool(schedule.source.get("noise")), answered=None if lesson is None else lesson.answered,
+            noise=schedule.source.get("carries") == DENOISED, answered=None if lesson is None else lesson.answered,
             ended=None if lesson is None else lesson.ended,
         )
 

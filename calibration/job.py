@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..schedules import OUTPUT_FITTED, ModelIdentity, Rule, Schedule
+from ..schedules import DENOISED, OUTPUT_FITTED, ModelIdentity, Rule, Schedule
 from .cost import cost_of, fits_of, tries_of
 from .estimate import errors_of, replay_calls, replayed_edges
 from .fit_folder import FitFolder
@@ -411,4 +411,5 @@ class Job:
             "sigmas": list(self._sigmas),
             "latent": list(self._samplings[0].shape),
             "setup": dict(settings.setup),
+            **({"carries": DENOISED} if self._arrivals is not None and self._arrivals.response.noise else {}),
         }

@@ -108,7 +108,7 @@ class Replays:
 
     def _record(self, callback: Callback | None) -> FullRun:
         trajectory = Trajectory(self._residuals) if self._replayed else None
-        recorder = None if self._segments is None else Recorder(self._segments.kinds, self.sampling.mask)
+        recorder = None if self._segments is None else Recorder(self._segments.response, self.sampling.mask)
 
         def observe(call: Call | None, x: torch.Tensor) -> None:
             if call is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..schedules import Schedule
+from ..schedules import DENOISED, Schedule
 from .graph import ErrorGraph
 from .outcome import Outcome
 
@@ -39,7 +39,7 @@ class Result:
                 sigmas=graph.sigmas,
                 source={
                     **graph.provenance(name), "metric": self.metric, "path": outcome.route.found,
-                    "measured": outcome.figures, **({"noise": True} if self.noise and outcome.route.weights else {}),
+                    "measured": outcome.figures, **({"carries": DENOISED} if self.noise and outcome.route.weights else {}),
                 },
             )
             for budget, outcome in sorted(self.outcomes.items(), reverse=True)

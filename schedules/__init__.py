@@ -5,7 +5,7 @@ from .grid import same_grid
 from .match import ANY_MODEL, PRESETS, Family, Match, ModelIdentity, find_family
 from .prior import derive, estimate
 from .resample import resample
-from .rules import FIXED, OUTPUT_FITTED, RULES, Rule
+from .rules import DENOISED, FIXED, OUTPUT_FITTED, RULES, Rule
 from .schedule import ORIGINS, GridError, Schedule, ScheduleError, nominal_sigmas
 from .select import Selection, preset_budget, select
 from .store import Library, dump_json, load_schedule_file

@@ -1,10 +1,11 @@
 """Rules: how a reused step gets its value from what earlier computed steps gave. The one place that defines them.
 
 The rules of the output carry the derivative d = (x - denoised) / sigma over, which is dx/dsigma for eps, v and flow models
-alike, so they serve every parametrisation; those of the residual carry that of the transformer blocks over. Every rule is a
-sum of past values, each with a weight. Holding the last one is the reuse of LeMiCa (arXiv 2511.00090, section 3.1); the
-line through the last two is followed whole, or by half, as MeanCache (arXiv 2601.19961) argues, since the reused value
-stands for the mean over its segment; fitted weights are a segment's own.
+alike, so they serve every parametrisation. Under a sampler that draws noise they carry the denoised latent itself: noise that
+comes in after a step is none of that step's derivative, and would stay in the picture. The rules of the residual carry that of
+the transformer blocks over. Every rule is a sum of past values, each with a weight. Holding the last one is the reuse of
+LeMiCa (arXiv 2511.00090, section 3.1); the line through the last two is followed whole, or by half, as MeanCache (arXiv
+2601.19961) argues, since the reused value stands for the mean over its segment; fitted weights are a segment's own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ SLOPES = {"hold": 0.0, "half": 0.5, "linear": 1.0}
 
 FITTED = "fitted"
 
+DENOISED = "denoised"
+"""What weights are of that were fitted under drawn noise, as a schedule's provenance has it under ``carries``."""
+
 MOST_PAST = 6
 """How many computed steps a fitted segment may look back on."""
 
@@ -31,7 +35,7 @@ LARGEST_WEIGHT = 1e3
 class Rule:
     """How a reused step gets its value.
 
-    ``target``: what is carried over, the model's output (dx/dsigma) or the residual of its block stack.
+    ``target``: what is carried over, the model's output or the residual of its block stack.
     ``order``: the last value (hold), the line through the last two with half of its slope or all of it (linear), or
     with weights of the segment's own (fitted), which only the output has.
     """

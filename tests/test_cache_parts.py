@@ -22,12 +22,13 @@ def reuse(rules, order: str, weights: tuple[float, ...] = (), steps: tuple[int, 
     return rules.Reuse(Rule("output", order), weights, steps)
 
 
+@pytest.mark.parametrize("noise", [True, False])
 @given(sigma=SIGMA, seed=st.integers(0, 99))
-def test_denoised_and_derivative_undo_each_other(rules, sigma, seed):
+def test_what_is_carried_gives_the_denoised_latent_back(rules, noise, sigma, seed):
     import torch
 
     x, denoised = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(seed)).unbind()
-    back = rules.denoised_from(x, rules.derivative(x, denoised, sigma), sigma)
+    back = rules.denoised_from(x, rules.carried(x, denoised, sigma, noise), sigma, noise)
     assert torch.allclose(back, denoised, atol=1e-4)
 
 

@@ -171,7 +171,7 @@ class Runs:
 
         self.sampling, self.segments = sampling, sampling.segments()
         self.steps = len(sampling.sigmas) - 1
-        self.recorder = Recorder(self.segments.kinds, sampling.mask)
+        self.recorder = Recorder(self.segments.response, sampling.mask)
         self.trajectory = Trajectory()
         self.latents = self.run(
             full_schedule(self.steps), record=self.trajectory, answered=self.recorder.answered
@@ -299,9 +299,9 @@ def test_a_sketched_latent_gives_the_errors_of_the_whole_one_to_two_percent(comf
     sampling = sampling_of(wan, "dpmpp_2m", steps=5, denoise=0.7, latent={"samples": smooth})
     segments = sampling.segments()
     steps = len(sampling.sigmas) - 1
-    sketch = Recorder(segments.kinds)
+    sketch = Recorder(segments.response)
     with monkeypatch.context() as patch:
-        whole = Recorder(segments.kinds)
+        whole = Recorder(segments.response)
 
         def answered(call, x, given):
             sketch.answered(call, x, given)
@@ -541,5 +541,5 @@ def test_recording_touches_at_most_three_percent_of_what_a_run_does(comfy, tiny_
         return counting.elements
 
     counted(None)
-    plain, recorded = counted(None), counted(Recorder(segments.kinds).answered)
+    plain, recorded = counted(None), counted(Recorder(segments.response).answered)
     assert plain < recorded <= 1.03 * plain

@@ -47,7 +47,7 @@ def test_one_picture_gives_the_weights_of_a_calibration_on_it(pictures, records,
     schedule = learned_from((record,)).schedule(3)
     sampling = make_sampling(tiny_wan, wan, seed=1, steps=STEPS, sampler=sampler)
     segments = sampling.segments()
-    recorder = Recorder(segments.kinds)
+    recorder = Recorder(segments.response)
     sampling.run(
         lambda sigmas: SamplingRun(full_schedule(STEPS), sigmas, Placement("auto"), answered=recorder.answered)
     )

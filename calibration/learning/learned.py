@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...schedules import OUTPUT_FITTED, Rule, Schedule, ScheduleError
+from ...schedules import DENOISED, OUTPUT_FITTED, Rule, Schedule, ScheduleError
 from ..fitted_paths import EARLY, EARLY_WEIGHT, LATE, FittedPaths
 from ..graph import ErrorGraph
 from ..references.refining import added, fitted
@@ -81,7 +81,7 @@ def _refined(records: tuple[Record, ...], graph: ErrorGraph, budget: int) -> Sch
     if not known:
         return None
     computed, errors = known[0].computed, [one.error for one in known]
-    noise = {"noise": True} if records[0].response.noise else {}
+    noise = {"carries": DENOISED} if records[0].response.noise else {}
     try:
         return Schedule(
             f"{NAME}/{graph.steps}b{budget}", graph.family, graph.steps, computed, (OUTPUT_FITTED,) * budget, "learned",

@@ -51,7 +51,7 @@ class FullRunLesson:
         self._conds = digest_conds(setting.guider)
         self._response = response_of(setting.sampler, setting.guider, setting.sigmas, setting.seed, setting.mask)
         self._mask = None if setting.mask is None else setting.mask.flatten().cpu()
-        self._recorder = Recorder(len(self._response.moves), self._mask)
+        self._recorder = Recorder(self._response, self._mask)
         self._answered = 0
 
     def answered(self, call: Call, x: torch.Tensor, answers: Sequence[torch.Tensor]) -> None:

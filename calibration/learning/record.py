@@ -20,7 +20,8 @@ from .kind import Kind
 from .refined import Refined, name_of
 
 SCHEMA = 2
-"""1 has no paths, and is what is written where there are none, so that older versions read it."""
+"""1 has no paths, and derivatives under drawn noise too; it is written where that says the same, so that older versions read
+it."""
 
 MAX_BYTES = 1 << 20
 
@@ -101,7 +102,7 @@ class Record:
         response = self.response
         paths = [{"computed": list(one.computed), "error": one.error} for one in self.refined]
         told = {
-            "schema": SCHEMA if paths else 1, "kind": {**asdict(self.kind), "latent": list(self.kind.latent)},
+            "schema": SCHEMA if paths or response.noise else 1, "kind": {**asdict(self.kind), "latent": list(self.kind.latent)},
             "sigmas": list(self.sigmas), "conds": self.conds, "seed": self.seed, "made": self.made,
             "calls": [list(call) for call in response.calls], "noise": response.noise, **({"paths": paths} if paths else {}),
         }
@@ -130,6 +131,8 @@ def read_record(path: Path) -> Record:
             raise GraphError("this is no record of a run.")
         if schema > SCHEMA:
             raise GraphError(f"it has schema {shown(schema)}, this version reads up to {SCHEMA}: update the node pack.")
+        if schema == 1 and data.get("noise") is True:
+            raise GraphError("its sampler draws noise, of which an earlier version kept something else: make its picture anew.")
         paths = data.pop("paths", [])
         names = {name_of(len(path["computed"])) for path in paths}
         if data.keys() != _FIELDS or tensors.keys() != {"gram", "moves", *names} or tensors["moves"].ndim != 3:

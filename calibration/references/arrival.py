@@ -2,8 +2,9 @@
 
 With the derivative d = (x - D) / sigma of an answer D at the latent x, a reused call returns D' = x' - sigma * s, where s
 comes from the derivatives of earlier calls. It is off the full run's answer by its latent's own deviation and by
-sigma * (d - s). The sampler is affine in its answers, so any later deviation is a sum of such vectors, with numbers that
-follow from the sampler's response alone.
+sigma * (d - s). Under a sampler that draws noise what is carried over is D itself: a reused call returns D' = s, from the
+answers of earlier calls, which is off by s - D. Both are called the carried values below. The sampler is affine in its
+answers, so any later deviation is a sum of such vectors, with numbers that follow from the sampler's response alone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Response:
         moves: [kinds, C + 1, C], float64: by how much the latent of a call, or the final one, moves with an answer. The
             first kind is the denoised latent that guidance gives; samplers with "cfg_pp" in their name have a second one,
             that of the negative conditioning alone.
-        noise: whether the sampler draws noise besides.
+        noise: whether the sampler draws noise besides, so that answers are carried over, and not derivatives.
     """
 
     calls: tuple[Answer, ...]
@@ -57,7 +58,7 @@ class Arrival:
 
     Args:
         earlier: [M, K, C], for the deviations of the answers before the segment.
-        derivatives: [M, K, C], for the full run's derivatives inside of it.
+        derivatives: [M, K, C], for what the full run's calls inside of it carry.
         held: [M, K, G], for the part of s that stays the same through the segment, by stage.
         slope: [M, K, G], for the part of s that grows with sigma, from the segment's computed step on.
     """
@@ -82,6 +83,10 @@ class Segments:
         self.stages = 1 + max(call.stage for call in response.calls)
         self.call_of = {(call.step, call.stage): place for place, call in enumerate(response.calls)}
         self.sigmas = [call.sigma for call in response.calls]
+
+    def scale(self, sigma: float) -> float:
+        """By how much an answer falls where its carried value is higher by one."""
+        return -1.0 if self.response.noise else sigma
 
     def stages_of(self, step: int) -> list[int]:
         """The stages that a step has."""
@@ -129,12 +134,13 @@ class Segments:
                 stage, sigma = self.response.calls[call].stage, self.sigmas[call]
                 source = self.call_of.get((start, stage))
                 if source is not None and sigma > 0:
-                    own = deviation(call, call)
+                    scale = self.scale(sigma)
+                    own = 0.0 if self.response.noise else deviation(call, call)
                     for kind in range(kinds):
                         answers[kind, call] = own
-                        answers[kind, call, first + kind * calls + call] += sigma
-                        answers[kind, call, held + kind * stages + stage] -= sigma
-                        answers[kind, call, slope + kind * stages + stage] -= sigma * (sigma - self.sigmas[source])
+                        answers[kind, call, first + kind * calls + call] += scale
+                        answers[kind, call, held + kind * stages + stage] -= scale
+                        answers[kind, call, slope + kind * stages + stage] -= scale * (sigma - self.sigmas[source])
                 call += 1
             rows = np.stack([deviation(moment, self.moment(end)) for moment in self.moments(end)])
             parts = np.split(rows, [first, held, slope], axis=1)

@@ -61,10 +61,10 @@ class Deviations:
     def answered(self, derivatives: np.ndarray) -> None:
         """The next call has these derivatives, [K, S]."""
         call = self.known
-        sigma = self._segments.response.calls[call].sigma
-        latent = self.latent(call)
+        scale = np.float32(self._segments.scale(self._segments.response.calls[call].sigma))
+        latent = 0.0 if self._segments.response.noise else self.latent(call)
         self._own.append(derivatives)
-        self._off[:, call] = latent + sigma * (self._full[:, call] - derivatives)
+        self._off[:, call] = latent + scale * (self._full[:, call] - derivatives)
 
     def latent(self, moment: int) -> np.ndarray:
         """How far the latent at a call is off, [S], as far as it comes from answers so far."""

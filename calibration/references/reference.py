@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ...cache.plan import Call
-from .arrival import Segments
+from ...cache.rules import carried
+from .arrival import Response, Segments
 
 SKETCHED = 1 << 16
 """How many elements of a latent stand for it; of a smaller one all."""
@@ -30,15 +31,16 @@ def sketch_places(elements: int, mask: torch.Tensor | None = None) -> torch.Tens
 
 
 class Recorder:
-    """Takes down the derivatives of a run's answers at the sketched elements, on the device where they are.
+    """Takes down what a run's calls carry, at the sketched elements and on the device where they are: the derivatives of its
+    answers, or the answers themselves where the sampler draws noise.
 
     Args:
-        kinds: of answers, as Response has them.
+        response: of the sampler.
         mask: the denoise mask of the latent, [elements], or None.
     """
 
-    def __init__(self, kinds: int, mask: torch.Tensor | None = None) -> None:
-        self._kinds, self._mask = kinds, mask
+    def __init__(self, response: Response, mask: torch.Tensor | None = None) -> None:
+        self._kinds, self._noise, self._mask = len(response.moves), response.noise, mask
         self._places: torch.Tensor | None = None
         self._taken: list[torch.Tensor] = []
 
@@ -56,7 +58,8 @@ class Recorder:
 
     def _derivatives(self, call: Call, x: torch.Tensor, answers: Sequence[torch.Tensor]) -> torch.Tensor:
         latent = self._sketch(x)
-        return torch.stack([(latent - self._sketch(answer)) / call.sigma for answer in answers[: self._kinds]])
+        own = [carried(latent, self._sketch(answer), call.sigma, self._noise) for answer in answers[: self._kinds]]
+        return torch.stack(own)
 
     def _sketch(self, x: torch.Tensor) -> torch.Tensor:
         parts = [part.flatten() for part in (x.unbind() if x.is_nested else [x])]
@@ -76,7 +79,7 @@ class Reference:
 
     def recorder(self) -> Recorder:
         """Takes down other runs of the sample at the same elements."""
-        return Recorder(self.segments.kinds, self.mask)
+        return Recorder(self.segments.response, self.mask)
 
 
 def gram(derivatives: np.ndarray) -> np.ndarray:

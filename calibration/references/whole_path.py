@@ -1,7 +1,7 @@
 """How far off a whole path ends, from full runs alone: as if the model were deaf to what the path has done before.
 
-A computed step then answers with the derivative that it has in the full run, at whatever latent it is asked. That holds where
-errors are small, so for budgets of a third of the steps and more; with fewer it says little.
+A computed step then carries what it carries in the full run, at whatever latent it is asked. That holds where errors are
+small, so for budgets of a third of the steps and more; with fewer it says little.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ def final_deviation(segments: Segments, schedule: Schedule) -> np.ndarray:
     for call, (step, stage, sigma) in enumerate(segments.response.calls):
         place = opened[step]
         start = schedule.computed[place]
-        own = latent(call)
+        own, scale = 0.0 if segments.response.noise else latent(call), segments.scale(sigma)
         source = segments.call_of.get((start, stage))
         for kind in range(kinds):
             answers[kind, call] = own
             if step == start or source is None or sigma <= 0:
                 continue
-            answers[kind, call, kind, call] += sigma
-            answers[kind, call, kind, source] -= sigma
+            answers[kind, call, kind, call] += scale
+            answers[kind, call, kind, source] -= scale
             slope = schedule.rules[place].slope
             older = segments.past(schedule.computed[place - 1], stage, start) if place else source
             if slope and older != source:
-                part = slope * sigma * (sigma - sigmas[source]) / (sigmas[source] - sigmas[older])
+                part = slope * scale * (sigma - sigmas[source]) / (sigmas[source] - sigmas[older])
                 answers[kind, call, kind, source] -= part
                 answers[kind, call, kind, older] += part
     return latent(calls).reshape(-1)

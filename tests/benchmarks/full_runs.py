@@ -72,7 +72,7 @@ class HeldOutFrames:
         from lemica.cache.placement import Placement
         from lemica.cache.run import SamplingRun
 
-        noise = bool(schedule.source.get("noise"))
+        noise = "carries" in schedule.source
         flat = sampling.run(lambda sigmas: SamplingRun(schedule, sigmas, Placement("auto"), noise=noise))
         latents = sampling.latents(flat)
         return latents, self._model.frames(latents)
