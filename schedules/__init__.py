@@ -12,6 +12,7 @@ from .store import Library, dump_json, load_schedule_file
 
 __all__ = [
     "ANY_MODEL",
+    "DENOISED",
     "ORIGINS",
     "PRESETS",
     "FIXED",

@@ -123,8 +123,8 @@ def main() -> None:
         "# Learned from pictures", "",
         f"Made by `tests/run --script tests/benchmarks/learned.py`: {STEPS} steps, {arguments.held_out} held-out samples, "
         "PSNR of decoded frames in dB, mean / 5 % / worst. Nothing is run for what is learned but the pictures themselves; "
-        "what is refined made each of them once more with as many steps as it computes; a calibration of effort short makes about "
-        "eleven full runs.", "",
+        "what is refined made each of them once more with as many steps as it computes; a calibration of effort short makes "
+        "about eleven full runs.", "",
     ]
     for name in arguments.models:
         for sampler in arguments.samplers:
