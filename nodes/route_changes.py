@@ -81,8 +81,11 @@ def undo(body: Body) -> dict[str, object]:
 
 @one_at_a_time
 def rename(body: Body) -> dict[str, object]:
-    """Give a schedule or a calibration another name."""
+    """Give a schedule or a calibration another name, or a record, by its file, a title."""
     old, new = body.text("old"), body.text("new")
+    if body.one_of("kind", (*KINDS, RECORD), "") == RECORD:
+        records().change(old, title=new)
+        return {"name": old}
     store = library() if body.one_of("kind", KINDS, "") == "schedule" else calibrations()
     store.get(old)
     if old != new:
@@ -103,6 +106,14 @@ def delete(body: Body) -> dict[str, object]:
     else:
         (library() if kind == "schedule" else calibrations()).delete(name)
     return {}
+
+
+@one_at_a_time
+def leave_out(body: Body) -> dict[str, object]:
+    """Leave a record out of what is learned, by its file, or count it again."""
+    name = body.text("name")
+    records().change(name, left_out=body.flag("left_out", True))
+    return {"name": name}
 
 
 @one_at_a_time

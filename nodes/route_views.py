@@ -49,6 +49,7 @@ def record_entry(name: str, record: Record) -> dict[str, object]:
     return {
         "name": name, "family": kind.family, "steps": len(record.sigmas) - 1, "made": record.made, "seed": record.seed,
         "sampler": kind.sampler, "guidance": dict(kind.guidance), "latent": list(kind.latent), "file": kind.model.file,
+        "title": record.title, "left_out": record.left_out, "refined": sorted(len(one.computed) for one in record.refined),
     }
 
 

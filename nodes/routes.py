@@ -24,6 +24,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "undo", by_body(changes.undo, CHANGING)),
     ("POST", "rename", by_body(changes.rename, CHANGING)),
     ("POST", "delete", by_body(changes.delete, CHANGING)),
+    ("POST", "leave_out", by_body(changes.leave_out, CHANGING)),
     ("POST", "merge", by_body(changes.merge, CHANGING)),
     ("POST", "import", by_form(changes.import_file, CHANGING)),
 )

@@ -61,6 +61,7 @@ BODIES: dict[str, dict[str, object]] = {
     "undo": {"saved": {}, "replaced": None},
     "rename": {"kind": "schedule", "old": "mine", "new": "new"},
     "delete": {"kind": "calibration", "name": "more"},
+    "leave_out": {"name": "kept.safetensors", "left_out": True},
     "merge": {"first": "measured", "second": "more", "name": "both"},
 }
 QUERIES: dict[str, dict[str, list[str]]] = {

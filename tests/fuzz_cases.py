@@ -276,16 +276,24 @@ def query(draw: Random, keys: dict[str, list[str]]) -> dict[str, str]:
     return found
 
 
-def record_file(draw: Random) -> bytes:
-    """The file of what was learned from a run, or nearly one."""
+def record() -> bytes:
+    """The file of what was learned from a run that was refined."""
     from lemica.calibration.learning.kind import Kind
     from lemica.calibration.learning.record import Record
+    from lemica.calibration.learning.refined import Refined
     from lemica.calibration.references.arrival import euler_response
+    from lemica.calibration.references.closed_loop import Products
     from lemica.schedules import ModelIdentity
 
     sigmas = (1.0, 0.75, 0.5, 0.25, 0.0)
     kind = Kind("demo", ModelIdentity("WAN21", "WanModel", {}, "a"), "euler", "CFGGuider", {"cfg": 4.0}, (1, 16, 8, 8), False)
-    content = Record(kind, sigmas, "c0", 1, 1.8e9, euler_response(sigmas), np.eye(4)).content()
+    refined = Refined(4, (0, 2), tuple(Products(np.eye(many), np.ones(many), 1.0) for many in (1, 2)), 0.1)
+    return Record(kind, sigmas, "c0", 1, 1.8e9, euler_response(sigmas), np.eye(4), (refined,)).content()
+
+
+def record_file(draw: Random) -> bytes:
+    """The file of what was learned from a run, or nearly one."""
+    content = record()
     if draw.random() < 0.5:
         return cut(draw, content)
     length = int.from_bytes(content[:8], "little")

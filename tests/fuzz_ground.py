@@ -73,6 +73,7 @@ class Ground:
 
     def __init__(self, folder: Path, watch: Watch) -> None:
         import folder_paths
+        from fuzz_cases import record
         from lemica.calibration import Sample
         from lemica.calibration.job_folder import folder_name
         from lemica.calibration.store import Calibrations
@@ -98,6 +99,7 @@ class Ground:
         for path, content in self.kept.items():
             (self._pristine / path).write_bytes(content)
         (self._pristine / "learned").mkdir()
+        (self._pristine / "learned" / "kept.safetensors").write_bytes(record())
         self._get_user = folder_paths.get_user_directory
         self._folder_paths = folder_paths
         self._uses = 0

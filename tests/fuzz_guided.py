@@ -19,7 +19,7 @@ from random import Random
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-BODIES = ("plan", "cost", "kept", "solve", "save", "undo", "rename", "delete", "merge")
+BODIES = ("plan", "cost", "kept", "solve", "save", "undo", "rename", "delete", "leave_out", "merge")
 PARSERS = ("schedule file", "graph file", *(f"POST {route}" for route in BODIES), "POST import")
 SEEDS = 300
 MOST_BYTES = 1 << 17

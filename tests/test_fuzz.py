@@ -16,7 +16,7 @@ CASES = 120
 PARSERS = [
     "schedule file", "graph file", "job folder", "node texts", "files that change", "request headers",
     "GET library", "GET jobs", "GET calibration", "GET export", "POST plan", "POST cost", "POST kept", "POST solve",
-    "POST save", "POST undo", "POST rename", "POST delete", "POST merge", "POST import",
+    "POST save", "POST undo", "POST rename", "POST delete", "POST leave_out", "POST merge", "POST import",
 ]
 
 

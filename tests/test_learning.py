@@ -179,6 +179,28 @@ def test_a_record_holds_no_prompt_and_is_small(pictures, records):
     }
 
 
+def test_a_record_that_is_left_out_teaches_nothing_until_it_counts_again(pictures, records):
+    from lemica.calibration.learning.records import UnknownRecordError
+    from lemica.schedules import ScheduleError
+
+    pictures.learned(1, 2, 3)
+    name, before = records.all()[0]
+    records.change(name, left_out=True, title="the owl")
+    _, left = records.all()[0]
+    assert (left.left_out, left.title) == (True, "the owl") and np.array_equal(left.gram, before.gram)
+    assert pictures.learned(3)[0].note.endswith("3 of 3"), "its picture again is a full run"
+    assert [(record.left_out, record.title) for _, record in records.all()].count((True, "the owl")) == 1
+    assert pictures.learned(4)[0].note.endswith("3 of 3")
+    assert "from 3 of your pictures" in pictures.learned(5)[0].note
+    again = next(name for name, record in records.all() if record.left_out)
+    records.change(again, left_out=False)
+    assert "from 4 of your pictures" in pictures.learned(5)[0].note
+    with pytest.raises(UnknownRecordError):
+        records.change("none.safetensors", left_out=True)
+    with pytest.raises(ScheduleError):
+        records.change(again, title="x" * 999)
+
+
 def test_a_full_disk_costs_the_record_alone(pictures, records, monkeypatch):
     from lemica.calibration.learning import records as module
 

@@ -48,7 +48,9 @@ def test_then_it_is_fast_and_says_from_what(found):
 def test_the_sidebar_lists_what_was_learned_from_and_forgets_it_on_demand(page, found):
     assert all(entry.startswith("picture of ") for entry in found["listed"]["entries"])
     assert {"model", "sampler", "cfg", "latent", "seed"} <= set(found["details"]["facts"])
-    assert found["details"]["actions"] == ["Delete…"]
+    assert found["details"]["actions"] == ["Leave out", "Rename…", "Delete…"]
+    assert found["leftOut"]["badges"] == ["learned", "left out"] and len(found["leftOut"]["entries"]) == 3
+    assert len(found["renamed"]["entries"]) == 3
     assert len(list((page.user / "lemica" / "learned").glob("*.safetensors"))) == 2
 
 

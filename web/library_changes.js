@@ -11,7 +11,14 @@ export function createChanges(server) {
      * @param {Entry} entry
      * @param {string} name
      */
-    rename: ({ kind, name: old }, name) => server.post('rename', { kind, old, new: name }),
+    rename: ({ kind, name: old, data }, name) =>
+      server.post('rename', { kind, old: kind === 'record' ? data.name : old, new: name }),
+
+    /**
+     * Leave a picture out of what is learned, or count it again.
+     * @param {Entry} entry
+     */
+    leaveOut: ({ data }) => server.post('leave_out', { name: data.name, left_out: !data.left_out }),
 
     /** @param {Entry} entry what has no name of the user's goes by its folder or file */
     remove: ({ kind, name, data }) =>

@@ -27,6 +27,7 @@ const RUNS = 'It is being measured: its node shows how far it is. It can be stop
  * @param {(entry: Entry) => void} given.onUse
  * @param {(key: string, words: string) => void} given.onSaved something is named anew, and to be shown
  * @param {() => void} given.onClose
+ * @param {(why: string) => void} given.onRefused a change was refused
  * @param {() => void} given.onPreset a preset was saved
  */
 export function createDetails(given) {
@@ -85,8 +86,19 @@ export function createDetails(given) {
   const rename = () =>
     askName(
       { label: 'New name', value: entry.name, action: 'Rename' }, entry.kind,
-      (name) => changes.rename(entry, name), (name) => `Renamed to ${name}.`
+      (name) => changes.rename(entry, name), (name) => (entry.kind === 'record' ? 'Renamed.' : `Renamed to ${name}.`)
     )
+
+  /** Leave a picture out of what is learned, or count it again. */
+  async function leaveOut() {
+    const { key, name, data } = entry
+    try {
+      await changes.leaveOut(entry)
+      given.onSaved(key, data.left_out ? `${name} counts again.` : `${name} is left out.`)
+    } catch (refusal) {
+      given.onRefused(refusal.message)
+    }
+  }
 
   const copy = () =>
     askName(
@@ -126,7 +138,12 @@ export function createDetails(given) {
     if (kind === 'estimate') return [button('Save…', keep, 'Save this as a schedule of yours')]
     const remove = button('Delete…', () => given.onDelete(entry))
     remove.classList.add('lemica-danger')
-    if (kind === 'record') return [remove]
+    if (kind === 'record') {
+      const leave = entry.data.left_out
+        ? button('Count again', leaveOut, 'Learn from it again')
+        : button('Leave out', leaveOut, 'Learn no longer from it, and keep it')
+      return [leave, button('Rename…', rename), remove]
+    }
     if (kind === 'job') return own ? [remove] : []
     return [
       button('Use', () => given.onUse(entry), 'Choose it on the selected LeMiCa node'),
@@ -212,11 +229,14 @@ function calibrationContent({ data }) {
 }
 
 function recordContent({ data }) {
-  const { sampler, guidance, latent, file, seed } = data
+  const { sampler, guidance, latent, file, seed, refined } = data
   const facts = [['model', file], ['sampler', sampler], ...Object.entries(guidance).map(([name, value]) => [name, String(value)])]
   return [
-    factList([...facts, ['latent', latent.join(' × ')], ['seed', String(seed)]]),
-    make('p', 'lemica-muted', 'Neither the picture nor its prompt is kept. Deleted, it no longer counts.')
+    factList([
+      ...facts, ['latent', latent.join(' × ')], ['seed', String(seed)],
+      ...(refined.length ? [['refined', `with ${refined.join(', ')} computed steps`]] : [])
+    ]),
+    make('p', 'lemica-muted', 'Neither the picture nor its prompt is kept. Left out or deleted, it no longer counts.')
   ]
 }
 

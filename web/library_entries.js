@@ -62,10 +62,10 @@ function jobEntry(folder, job, running) {
 }
 
 function recordEntry(record) {
-  const { name, family, steps, made, seed } = record
+  const { name, family, steps, made, seed, title, left_out: leftOut } = record
   return {
-    kind: 'record', key: keyOf('record', name), name: `picture of ${momentText(made)}, seed ${seed}`, family, own: true,
-    steps, badges: ['learned'], measure: `${steps} steps`, data: record
+    kind: 'record', key: keyOf('record', name), name: title || `picture of ${momentText(made)}, seed ${seed}`, family, own: true,
+    steps, badges: ['learned', ...(leftOut ? ['left out'] : [])], measure: `${steps} steps`, data: record
   }
 }
 

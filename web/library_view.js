@@ -82,6 +82,7 @@ export function createLibraryView(given) {
       awaited = key
       given.changed()
     },
+    onRefused: (why) => messages.say([], [why]),
     onClose() {
       const row = kept.chosen
       show('')

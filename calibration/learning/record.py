@@ -20,8 +20,8 @@ from .kind import Kind
 from .refined import Refined, name_of
 
 SCHEMA = 2
-"""1 has no paths, and derivatives under drawn noise too; it is written where that says the same, so that older versions read
-it."""
+"""1 has neither paths nor what the user says of a record, and derivatives under drawn noise too; it is written where that says
+the same, so that older versions read it."""
 
 MAX_BYTES = 1 << 20
 
@@ -44,6 +44,8 @@ class Record:
         response: of the sampler.
         gram: the mean products of the derivatives of its answers, [K * C, K * C], float64.
         refined: what accelerated runs from the same noise told, at most one for each budget.
+        title: what the user calls it, "" for nothing.
+        left_out: whether the user leaves it out of what is learned.
     """
 
     kind: Kind
@@ -54,6 +56,8 @@ class Record:
     response: Response
     gram: np.ndarray
     refined: tuple[Refined, ...] = ()
+    title: str = ""
+    left_out: bool = False
 
     def __post_init__(self) -> None:
         kinds, moments, calls = self.response.moves.shape
@@ -74,6 +78,8 @@ class Record:
                 raise GraphError(f"its {what} are not all finite numbers of type float64.")
         if (np.diagonal(self.gram) < 0).any():
             raise GraphError("some of its products are of no vector with itself.")
+        if self.title:
+            check_name(self.title, "title")
         budgets = [len(one.computed) for one in self.refined]
         if len(set(budgets)) < len(budgets) or any(one.steps != steps for one in self.refined):
             raise GraphError("its paths are not of its steps, or two have one budget.")
@@ -101,10 +107,12 @@ class Record:
         """
         response = self.response
         paths = [{"computed": list(one.computed), "error": one.error} for one in self.refined]
+        own = {**({"title": self.title} if self.title else {}), **({"left_out": True} if self.left_out else {})}
         told = {
-            "schema": SCHEMA if paths or response.noise else 1, "kind": {**asdict(self.kind), "latent": list(self.kind.latent)},
-            "sigmas": list(self.sigmas), "conds": self.conds, "seed": self.seed, "made": self.made,
-            "calls": [list(call) for call in response.calls], "noise": response.noise, **({"paths": paths} if paths else {}),
+            "schema": SCHEMA if paths or own or response.noise else 1,
+            "kind": {**asdict(self.kind), "latent": list(self.kind.latent)}, "sigmas": list(self.sigmas),
+            "conds": self.conds, "seed": self.seed, "made": self.made, "calls": [list(call) for call in response.calls],
+            "noise": response.noise, **({"paths": paths} if paths else {}), **own,
         }
         text = json.dumps(told, sort_keys=True, allow_nan=False)
         tensors = {"gram": np.ascontiguousarray(self.gram), "moves": np.ascontiguousarray(response.moves)}
@@ -133,7 +141,7 @@ def read_record(path: Path) -> Record:
             raise GraphError(f"it has schema {shown(schema)}, this version reads up to {SCHEMA}: update the node pack.")
         if schema == 1 and data.get("noise") is True:
             raise GraphError("its sampler draws noise, of which an earlier version kept something else: make its picture anew.")
-        paths = data.pop("paths", [])
+        paths, title, left_out = data.pop("paths", []), data.pop("title", ""), data.pop("left_out", False) is True
         names = {name_of(len(path["computed"])) for path in paths}
         if data.keys() != _FIELDS or tensors.keys() != {"gram", "moves", *names} or tensors["moves"].ndim != 3:
             raise GraphError("it lacks fields of a record, or has others.")
@@ -147,7 +155,7 @@ def read_record(path: Path) -> Record:
         return Record(
             _kind(data["kind"]), sigmas, data["conds"], sample.seed, made,
             Response(calls, tensors["moves"], data["noise"] is True), tensors["gram"],
-            tuple(Refined.read(len(sigmas) - 1, path, tensors) for path in paths),
+            tuple(Refined.read(len(sigmas) - 1, path, tensors) for path in paths), title, left_out,
         )
     except (ScheduleError, TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
         raise GraphError(str(error)[:300] or type(error).__name__) from None

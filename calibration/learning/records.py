@@ -54,18 +54,18 @@ class Records:
     def of(self, kind: Kind, sigmas: Sequence[float] | None = None) -> list[Record]:
         """The records that teach about a kind of run, the newest first; with ``sigmas`` those of that grid alone.
 
-        Of several of one picture, as where a file was copied, one counts.
+        Of several of one picture, as where a file was copied, one counts; those that the user leaves out do not.
         """
         found: list[Record] = []
         for _, record in self.all():
-            wanted = record.kind.alike(kind) and (sigmas is None or same_grid(record.sigmas, sigmas))
+            wanted = not record.left_out and record.kind.alike(kind) and (sigmas is None or same_grid(record.sigmas, sigmas))
             if wanted and not any(record.same_run(other) for other in found):
                 found.append(record)
         return found
 
     def save(self, record: Record) -> str:
-        """Keep a record, in place of one of the same picture, whose other paths go over to it; of its kind and grid the
-        oldest go. Returns its file's name.
+        """Keep a record, in place of one of the same picture, from which other paths and what the user says of it go over; of
+        its kind and grid the oldest go. Returns its file's name.
 
         Raises:
             GraphError: it is too large.
@@ -74,6 +74,8 @@ class Records:
         own = {len(one.computed) for one in record.refined}
         former = next((one for _, one in self.all() if one.same_run(record)), None)
         others = [] if former is None else [one for one in former.refined if len(one.computed) not in own]
+        if former is not None:
+            record = replace(record, title=former.title, left_out=former.left_out)
         content = replace(record, refined=(*record.refined, *others)).content()
         self.root.mkdir(parents=True, exist_ok=True)
         remove_left(self.root)
@@ -93,9 +95,28 @@ class Records:
         Raises:
             UnknownRecordError: ``all`` lists none.
         """
-        if all(known != name for known, _ in self.all()):
-            raise UnknownRecordError(f"There is no record {name[:80]!r}: it may be deleted already.")
+        self._get(name)
         (self.root / name).unlink(missing_ok=True)
+
+    def change(self, name: str, title: str | None = None, left_out: bool | None = None) -> None:
+        """Give the record in the file of this name a title, or leave it out, or count it again; None leaves it as it is.
+
+        Raises:
+            UnknownRecordError: ``all`` lists none.
+            ScheduleError: the title is no name.
+            OSError: the disk refuses.
+        """
+        record = self._get(name)
+        changed = replace(
+            record, title=record.title if title is None else title, left_out=record.left_out if left_out is None else left_out
+        )
+        write_atomically(self.root / name, changed.content())
+
+    def _get(self, name: str) -> Record:
+        for known, record in self.all():
+            if known == name:
+                return record
+        raise UnknownRecordError(f"There is no record {name[:80]!r}: it may be deleted already.")
 
     def learned(self, kind: Kind) -> list[Learned]:
         """What is known of a kind of run, for each grid that enough of its records have."""

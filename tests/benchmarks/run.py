@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
     "paper": ("paper.py", [], "the paper's Figures 6 and 7, Tables 5 and 6"),
     "full_runs": ("full_runs.py", [], "calibrations from full runs alone beside all of these"),
     "learned": ("learned.py", [], "what full runs teach that users make anyway"),
+    "drawn_noise": ("drawn_noise.py", [], "what is carried over under samplers that draw noise"),
     "fits_elsewhere": ("fits_elsewhere.py", [], "fitted schedules at other sizes, CFG, samplers, shifts and step counts"),
     "calibration_tables": ("calibration_tables.py", [], "what calibration brings; the paper's Tables 2 and 3"),
     "calibration_cost": ("calibration_cost.py", [], "the paper's Table 7"),

@@ -17,7 +17,10 @@ const listed = (page) =>
     const tab = document.querySelector('.lemica-library')
     const texts = (selector) =>
       [...tab.querySelectorAll(selector)].filter((one) => one.getClientRects().length).map((one) => one.textContent)
-    return { entries: texts('.lemica-entry-name'), facts: texts('.lemica-details dt'), actions: texts('.lemica-details .lemica-actions button') }
+    return {
+      entries: texts('.lemica-entry-name'), facts: texts('.lemica-details dt'),
+      badges: texts('.lemica-details .lemica-badge'), actions: texts('.lemica-details .lemica-actions button')
+    }
   })
 
 await onPage(async (page) => {
@@ -43,7 +46,17 @@ await onPage(async (page) => {
   found.listed = await until(page, 'three records', () => listed(page), ({ entries }) => entries.length === 3)
   await page.locator(`${TAB} .lemica-entry`).first().click()
   found.details = await until(page, 'the details of a record', () => listed(page), ({ facts }) => facts.includes('sampler'))
-  await page.locator(`${TAB} .lemica-details`).getByRole('button', { name: 'Delete…' }).click()
+  const details = page.locator(`${TAB} .lemica-details`)
+  await details.getByRole('button', { name: 'Leave out' }).click()
+  await details.getByRole('button', { name: 'Count again' }).waitFor()
+  found.leftOut = await until(page, 'its badge', () => listed(page), ({ badges }) => badges.includes('left out'))
+  await details.getByRole('button', { name: 'Count again' }).click()
+  await details.getByRole('button', { name: 'Leave out' }).waitFor()
+  await details.getByRole('button', { name: 'Rename…' }).click()
+  await details.getByRole('textbox', { name: 'New name' }).fill('the owl')
+  await details.getByRole('button', { name: 'Rename' }).click()
+  found.renamed = await until(page, 'its name', () => listed(page), ({ entries }) => entries.includes('the owl'))
+  await details.getByRole('button', { name: 'Delete…' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
   found.left = await until(page, 'two records', () => listed(page), ({ entries }) => entries.length === 2)
   return found
