@@ -11,7 +11,7 @@ from ..cache.trajectory import Trajectory
 from .fit_folder import Fit, FitFolder
 from .full_run import FullRun
 from .job_folder import sample_id
-from .references.closed_loop import PAST, Products, fit, half_slope
+from .references.closed_loop import Products, fit, prior_of
 from .references.walk import Walk, Weights
 from .replay import Replays
 from .sampling import Callback
@@ -52,7 +52,7 @@ class Fitting:
                 weights.append(())
                 continue
             products = reduce(add, self._products(place, tuple(weights)))
-            weights.append(fit(products, half_slope(self._sigmas, computed[place::-1][:PAST], end)))
+            weights.append(fit(products, prior_of(self._sigmas, computed, place)))
         ids = [sample_id(full.sample, full.conds) for full in self._full]
         found = Fit(tuple(weights), dict(zip(ids, self._errors(tuple(weights)), strict=True)))
         self._folder.save_fit(key, found)

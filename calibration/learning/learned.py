@@ -13,7 +13,7 @@ import numpy as np
 from ...schedules import DENOISED, OUTPUT_FITTED, Rule, Schedule, ScheduleError
 from ..fitted_paths import EARLY, EARLY_WEIGHT, LATE, FittedPaths
 from ..graph import ErrorGraph
-from ..references.refining import added, fitted
+from ..references.closed_loop import added, fitted
 from ..references.segment_errors import segment_errors
 from ..references.whole_path import final_error
 from ..sample import Sample

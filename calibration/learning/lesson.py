@@ -18,8 +18,9 @@ from ...cache.report import RunReport
 from ...cache.run import SamplingRun
 from ...cache.setting import RunSetting
 from ..references.arrival import Segments
+from ..references.closed_loop import added
 from ..references.reference import Recorder, Reference, gram
-from ..references.refining import Refining, added
+from ..references.refining import Refining
 from ..references.response import response_of
 from ..sampling import digest_conds
 from ..segments import GraphError

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...schedules.schedule import is_count, shown
-from ..references.closed_loop import PAST, Products
-from ..references.refining import Told
+from ..references.closed_loop import PAST, Products, Told
 from ..segments import GraphError
 
 

@@ -124,3 +124,32 @@ def half_slope(sigmas: Sequence[float], computed: Sequence[int], end: int) -> tu
         weights[0] += share
         weights[1] -= share
     return tuple(weights)
+
+
+Told = tuple[Products | None, ...]
+"""Of a path, what samples tell of each of its segments; None of one that reuses nothing."""
+
+
+def added(told: Sequence[Told]) -> Told:
+    """What several samples tell of one path, together."""
+    first, *others = told
+    for other in others:
+        first = tuple(None if one is None else one + more for one, more in zip(first, other, strict=True))
+    return first
+
+
+def fitted(sigmas: Sequence[float], computed: Sequence[int], told: Told) -> tuple[tuple[float, ...], ...]:
+    """The weights of a path's segments, as Schedule has them.
+
+    Raises:
+        numpy.linalg.LinAlgError: the products are none of real vectors.
+    """
+    return tuple(
+        () if one is None else fit(one, prior_of(sigmas, computed, place)) for place, one in enumerate(told)
+    )
+
+
+def prior_of(sigmas: Sequence[float], computed: Sequence[int], place: int) -> tuple[float, ...]:
+    """The weights that a segment has before anything is known of it: half the slope."""
+    end = (*computed, len(sigmas) - 1)[place + 1]
+    return half_slope(sigmas, computed[place::-1][:PAST], end)

@@ -1,7 +1,7 @@
 """Weights fitted while one accelerated run is made: as in ``closed_loop``, but sample after sample instead of all in lockstep.
 
 A segment's weights follow from what earlier samples told of it and from this one's own products. Each sample went along the
-path by weights of its own time; on held-out samples of two models that costs nothing against lockstep.
+path by weights of its own time; on held-out samples of two models that ends within 2 dB of lockstep, above or below.
 """
 
 from __future__ import annotations
@@ -18,38 +18,10 @@ from ...cache.report import RunReport
 from ...cache.run import SamplingRun
 from ...schedules import OUTPUT_FITTED, Schedule, ScheduleError
 from ..full_run import same
-from .closed_loop import PAST, Deviations, Products, fit, half_slope
+from .closed_loop import PAST, Deviations, Products, Told, fit, prior_of
 from .reference import Reference
 
 logger = logging.getLogger("LeMiCa")
-
-Told = tuple[Products | None, ...]
-"""Of a path, what samples tell of each of its segments; None of one that reuses nothing."""
-
-
-def added(told: Sequence[Told]) -> Told:
-    """What several samples tell of one path, together."""
-    first, *others = told
-    for other in others:
-        first = tuple(None if one is None else one + more for one, more in zip(first, other, strict=True))
-    return first
-
-
-def fitted(sigmas: Sequence[float], computed: Sequence[int], told: Told) -> tuple[tuple[float, ...], ...]:
-    """The weights of a path's segments, as Schedule has them.
-
-    Raises:
-        numpy.linalg.LinAlgError: the products are none of real vectors.
-    """
-    return tuple(
-        () if one is None else fit(one, _prior(sigmas, computed, place)) for place, one in enumerate(told)
-    )
-
-
-def _prior(sigmas: Sequence[float], computed: Sequence[int], place: int) -> tuple[float, ...]:
-    """The weights that a segment has before anything is known of it: half the slope."""
-    end = (*computed, len(sigmas) - 1)[place + 1]
-    return half_slope(sigmas, computed[place::-1][:PAST], end)
 
 
 class Refining:
@@ -79,7 +51,7 @@ class Refining:
             start + 1: place for place, (start, end) in enumerate(zip(self.computed, ends, strict=True)) if end - start > 1
         }
         self._weights = [
-            _prior(sigmas, self.computed, place) if start + 1 in self._opened else ()
+            prior_of(sigmas, self.computed, place) if start + 1 in self._opened else ()
             for place, start in enumerate(self.computed)
         ]
 
@@ -116,7 +88,7 @@ class Refining:
         products = own if self._known is None else own + self._known[place]
         before = self._weights[place]
         try:
-            self._weights[place] = fit(products, _prior(self._sigmas, self.computed, place))
+            self._weights[place] = fit(products, prior_of(self._sigmas, self.computed, place))
             self._run.follow(self._schedule())
         except (ScheduleError, np.linalg.LinAlgError) as error:  # what no model gives that draws a picture
             self._weights[place] = before
