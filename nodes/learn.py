@@ -11,7 +11,7 @@ from ..cache.wrapper import Choice, Lesson, full_schedule
 from ..calibration.learning.kind import Kind, kind_of
 from ..calibration.learning.learned import Learned
 from ..calibration.learning.lesson import FullRunLesson
-from ..calibration.learning.records import NEEDED
+from ..calibration.learning.records import KEPT, NEEDED
 from ..calibration.references.response import NoResponseError
 from ..schedules import ModelIdentity, Schedule
 from .library import records
@@ -76,9 +76,12 @@ class Learner:
 
 
 def wants_full_run(learn: str, schedule: Schedule, known: int = 0) -> bool:
-    """Whether a run that would get this schedule is made in full instead, where so many of its kind are known."""
+    """Whether a run that would get this schedule is made in full instead, where so many of its kind are known.
+
+    A budget that is not refined yet takes one more, but not for ever, in case it cannot be.
+    """
     if learn == REFINE and schedule.origin == "learned":
-        return not schedule.weights and refined_budget(learn, schedule) is not None
+        return known < KEPT and not schedule.weights and refined_budget(learn, schedule) is not None
     return learn == EVERY_RUN or known < NEEDED and schedule.origin in LEARNED_INSTEAD.get(learn, ())
 
 

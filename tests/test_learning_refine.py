@@ -88,6 +88,17 @@ def test_another_budget_is_refined_in_one_more_full_run(pictures, records):
     assert pictures.make(6, learn="on", budget=5)[1].origin == "learned", "on makes no further full run"
 
 
+def test_a_budget_that_cannot_be_refined_does_not_keep_runs_full_for_ever(pictures, records, monkeypatch):
+    from lemica.calibration.references import refining
+    from lemica.nodes import learn
+
+    monkeypatch.setattr(learn, "KEPT", 5)
+    monkeypatch.setattr(refining, "same", lambda given, known: False)
+    origins = [report.origin for report in pictures.learned(1, 2, 3, 4, 5, 6, learn="refine")]
+    assert origins == ["learning"] * 5 + ["learned"]
+    assert not any(record.refined for _, record in records.all())
+
+
 def test_the_same_picture_at_another_budget_keeps_what_the_first_told(pictures, records):
     pictures.learned(1, 2, 3, learn="refine")
     pictures.make(3, learn="refine", budget=4)
