@@ -133,13 +133,13 @@ def table(rows: list[dict], budgets: list[int]) -> list[str]:
     return lines
 
 
-def command() -> str:
+def command(script: str = "full_runs.py") -> str:
     """The command that makes these results; where it keeps measurements is left out."""
     options = sys.argv[1:]
     if "--work" in options:
         place = options.index("--work")
         del options[place : place + 2]
-    return " ".join(["tests/run --script tests/benchmarks/full_runs.py", *options])
+    return " ".join([f"tests/run --script tests/benchmarks/{script}", *options])
 
 
 def main() -> None:

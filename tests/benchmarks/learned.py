@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from full_runs import RESULTS, HeldOutFrames, figures, load
+from full_runs import RESULTS, HeldOutFrames, command, figures, load
 from samples import DemoModel, enter_comfyui
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def main() -> None:
     rows: list[dict] = []
     text = [
         "# Learned from pictures", "",
-        f"Made by `tests/run --script tests/benchmarks/learned.py`: {STEPS} steps, {arguments.held_out} held-out samples, "
+        f"Made by `{command('learned.py')}`: {STEPS} steps, {arguments.held_out} held-out samples, "
         "PSNR of decoded frames in dB, mean / 5 % / worst. Nothing is run for what is learned but the pictures themselves; "
         "what is refined made each of them once more with as many steps as it computes; a calibration of effort short makes "
         "about eleven full runs.", "",
