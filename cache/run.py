@@ -22,12 +22,11 @@ from .trajectory import Batch, Trajectory
 Conds = Sequence[Sequence[dict] | None]
 
 MISFITS = {
-    True: ("half", "they were fitted without noise, and this sampler draws some"),
+    True: ("hold", "they were fitted without noise, and this sampler draws some"),
     False: ("half", "they were fitted with drawn noise, and this sampler draws none"),
     None: ("hold", "this sampler cannot be rehearsed, so it may draw noise"),
 }
-"""What stands in for weights that do not fit a sampler, and why, by whether it draws noise; where that is not known, the
-derivative is carried over, and its slope might follow noise."""
+"""What stands in for weights that do not fit a sampler, and why, by whether it draws noise; a slope would follow the noise."""
 
 Answered = Callable[[Call, torch.Tensor, Sequence[torch.Tensor]], None]
 """Of a call, the latent it is made at, and its answers: the guided denoised latent and that of the negative conditioning."""
@@ -130,6 +129,9 @@ class SamplingRun:
             order, why = MISFITS[draws]
             self.follow(self.schedule.with_rules(self.schedule.unfitted(order).rules))
             self.remark(f"output {order} stands in for fitted weights: {why}")
+        elif draws and self.schedule.origin == "estimated" and "rules_replaced_by" not in self.schedule.source:
+            self.follow(self.schedule.with_rules((Rule("output", "hold"),) * self.schedule.budget))
+            self.remark("output hold stands in for an estimated slope, which would follow the noise that this sampler draws")
         self._first_call = len(self._ran)
         self._stopwatch = Stopwatch(device)
 

@@ -112,7 +112,7 @@ def test_a_fit_that_holds_is_hold_bit_for_bit(tiny_wan, wan, install, sampler):
 
 
 @pytest.mark.parametrize("sampler, source, instead, why", [
-    ("euler_ancestral", {}, "output half", "fitted without noise, and this sampler draws some"),
+    ("euler_ancestral", {}, "output hold", "fitted without noise, and this sampler draws some"),
     ("euler", {"carries": "denoised"}, "output half", "fitted with drawn noise, and this sampler draws none"),
     ("dpm_adaptive", {}, "output hold", "cannot be rehearsed"),
 ])
@@ -154,6 +154,19 @@ def test_under_drawn_noise_output_rules_carry_the_denoised_latent(comfy, tiny_wa
     got = tiny_wan.sample(install(wan, COMPUTED, f"output {order}"), sampler=sampler)
     assert (got - expected).abs().max() < 1e-4 * expected.abs().max()
     assert not equal(got, tiny_wan.sample(wan, sampler=sampler))
+
+
+def test_an_estimated_slope_does_not_follow_the_noise_of_a_sampler(tiny_wan, wan, install):
+    def run(sampler, rule="output half", **parts):
+        reports = []
+        return tiny_wan.sample(install(wan, COMPUTED, rule, reports.append, **parts), sampler=sampler), reports[0].doubts
+
+    held, _ = run("euler_ancestral", "output hold")
+    found, doubts = run("euler_ancestral", origin="estimated")
+    assert equal(found, held) and any("output hold stands in for an estimated slope" in doubt for doubt in doubts)
+    chosen, doubts = run("euler_ancestral", origin="estimated", source={"rules_replaced_by": "output half"})
+    assert not equal(chosen, held) and not doubts
+    assert equal(run("euler", origin="estimated")[0], run("euler")[0])
 
 
 def test_weights_that_an_earlier_version_fitted_under_noise_give_way(tiny_wan, wan, install):
