@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import comfy.model_management
@@ -15,10 +15,12 @@ from .run import SamplingRun
 from .stand_in import Generators
 
 if TYPE_CHECKING:
-    from comfy.patcher_extension import WrapperExecutor
     from comfy.samplers import CFGGuider
 
 logger = logging.getLogger("LeMiCa")
+
+Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
+"""Of every step: its number, the denoised latent, the latent, and N."""
 
 
 class Again:
@@ -34,16 +36,16 @@ class Again:
         self._conds = {name: [dict(cond) for cond in conds] for name, conds in guider.conds.items()}
         self._generators = Generators(device)
 
-    def sample(
-        self, run: SamplingRun, executor: WrapperExecutor, noise: torch.Tensor, latent_image: torch.Tensor, sampler, sigmas,
-        mask: torch.Tensor | None, seed: int | None, given: Sequence[object], options: dict[str, object],
-    ) -> None:
-        """Sample, and let the latent go; memory that runs out ends the second run alone, an interruption passes through.
+    def sample(self, run: SamplingRun, sample: Callable[[Callback], torch.Tensor]) -> None:
+        """Sample by ``run``, and let the latent go; memory that runs out ends this alone, an interruption passes through.
 
         The user's callback stays out of it: ComfyUI takes previews from it, and the denoised latent of custom sampling.
+
+        Args:
+            sample: with a callback, asks the guider for what it was asked for before.
         """
         transformer_options = self._guider.model_options["transformer_options"]
-        bar = comfy.utils.ProgressBar(len(sigmas) - 1)
+        bar = comfy.utils.ProgressBar(len(run.sigmas) - 1)
 
         def callback(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
             bar.update_absolute(step + 1, steps)
@@ -54,7 +56,7 @@ class Again:
         transformer_options[KEY] = run
         finished = False
         try:
-            executor(noise, latent_image, sampler, sigmas, mask, callback, True, seed, *given, **options)
+            sample(callback)
             finished = True
         except comfy.model_management.OOM_EXCEPTION as error:
             logger.warning("The memory does not suffice for a second run, the picture is that of the first: %s", error)

@@ -110,7 +110,7 @@ class ScheduledRuns:
             except ScheduleError as error:
                 schedule, note = every_step(setting.sigmas, str(error))
         if schedule.weights and schedule.source.get("noise") is True:
-            schedule = schedule.with_rules(schedule.unfitted().rules)
+            schedule = schedule.with_rules(schedule.unfitted("hold").rules)
             note = "; ".join(filter(None, [note, FORMER]))
         if self.no_stack and any(rule.target == "residual" for rule in schedule.rules):
             schedule = on_output(schedule)
@@ -177,7 +177,9 @@ class CacheWrappers:
                 second = run.ended(report)
             self.on_report(report)
         if second is not None:
-            again.sample(second, executor, noise, latent_image, sampler, sigmas, denoise_mask, seed, args, kwargs)
+            again.sample(second, lambda told: executor(
+                noise, latent_image, sampler, sigmas, denoise_mask, told, True, seed, *args, **kwargs
+            ))
         return samples
 
     def sampler_sample(

@@ -62,7 +62,7 @@ class Schedule:
         check_name(self.family, "family")
         if not is_count(self.steps) or not 1 <= self.steps <= MAX_STEPS:
             raise ScheduleError(f"steps is {shown(self.steps)}: give a whole number from 1 to {MAX_STEPS}.")
-        _check_computed(self.computed, self.steps)
+        check_computed(self.computed, self.steps)
         if not isinstance(self.rules, tuple | list) or not all(isinstance(rule, Rule) for rule in self.rules):
             raise ScheduleError(f"rules is {shown(self.rules)}: give one Rule per computed step.")
         if len(self.rules) != len(self.computed):
@@ -220,7 +220,8 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_computed(computed: object, steps: int) -> None:
+def check_computed(computed: object, steps: int) -> None:
+    """ScheduleError unless these are the computed steps of a run of N steps: increasing, from step 0 on."""
     if not isinstance(computed, tuple | list) or not all(is_count(step) for step in computed):
         raise ScheduleError(f"computed is {shown(computed)}: give whole numbers, the 0-based computed steps.")
     if not 1 <= len(computed) <= steps:

@@ -171,11 +171,11 @@ def test_an_estimated_slope_does_not_follow_the_noise_of_a_sampler(tiny_wan, wan
 
 def test_weights_that_an_earlier_version_fitted_under_noise_give_way(tiny_wan, wan, install):
     weights = ((), (), (1.0,), (1.0,), (1.0,))
-    half = install(wan, COMPUTED, "output half")
+    held = install(wan, COMPUTED, "output hold")
     for sampler in ("euler", "euler_ancestral"):
         reports = []
         former = install(wan, COMPUTED, FITTED, reports.append, weights=weights, source={"noise": True}, origin="calibrated")
-        assert equal(tiny_wan.sample(former, sampler=sampler), tiny_wan.sample(half, sampler=sampler))
+        assert equal(tiny_wan.sample(former, sampler=sampler), tiny_wan.sample(held, sampler=sampler))
         assert "of an earlier version" in reports[0].note and reports[0].origin == "custom"
 
 

@@ -33,7 +33,7 @@ _MODEL = {"model_class", "diffusion_model", "config", "file", "patches"}
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Record:
-    """A full run; valid by construction, a wrong field raises GraphError.
+    """A full run; valid by construction, a wrong field raises GraphError, or ScheduleError where the title is no name.
 
     Args:
         kind: of the run.

@@ -73,10 +73,12 @@ class Records:
         """
         own = {len(one.computed) for one in record.refined}
         former = next((one for _, one in self.all() if one.same_run(record)), None)
-        others = [] if former is None else [one for one in former.refined if len(one.computed) not in own]
         if former is not None:
-            record = replace(record, title=former.title, left_out=former.left_out)
-        content = replace(record, refined=(*record.refined, *others)).content()
+            paths = [one for one in former.refined if len(one.computed) not in own]
+            record = replace(
+                record, refined=(*record.refined, *paths), title=former.title, left_out=former.left_out
+            )
+        content = record.content()
         self.root.mkdir(parents=True, exist_ok=True)
         remove_left(self.root)
         # No two servers on one folder choose the same.

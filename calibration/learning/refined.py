@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...schedules.schedule import is_count, shown
+from ...schedules.schedule import check_computed
 from ..references.closed_loop import PAST, Products, Told
 from ..segments import GraphError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Refined:
-    """Of one path; valid by construction, a wrong field raises GraphError.
+    """Of one path; valid by construction, a wrong field raises GraphError, or ScheduleError where it is no path.
 
     Args:
         steps: N.
@@ -30,10 +30,7 @@ class Refined:
 
     def __post_init__(self) -> None:
         computed = self.computed
-        if not computed or computed[0] != 0 or not all(map(is_count, computed)) or computed[-1] >= self.steps:
-            raise GraphError(f"{shown(computed)} are no computed steps of {self.steps}.")
-        if any(later <= earlier for earlier, later in zip(computed, computed[1:], strict=False)):
-            raise GraphError(f"the computed steps {shown(computed)} do not increase.")
+        check_computed(computed, self.steps)
         if not np.isfinite(self.error) or self.error < 0 or len(self.told) != len(computed):
             raise GraphError("a path was not measured as a whole.")
         ends = (*computed[1:], self.steps)
@@ -60,7 +57,7 @@ class Refined:
         """From JSON-plain data and the tensors of a file.
 
         Raises:
-            GraphError, TypeError, ValueError, KeyError: they hold none.
+            GraphError, ScheduleError, TypeError, ValueError, KeyError: they hold none.
         """
         computed, error = tuple(path["computed"]), float(path["error"])
         rows = tensors[name_of(len(computed))]

@@ -16,10 +16,11 @@ from ...cache.placement import Placement
 from ...cache.plan import Call
 from ...cache.report import RunReport
 from ...cache.run import SamplingRun
-from ...schedules import OUTPUT_FITTED, Schedule, ScheduleError
+from ...schedules import Schedule, ScheduleError
 from ..full_run import same
 from .closed_loop import PAST, Deviations, Products, Told, fit, prior_of
 from .reference import Reference
+from .walk import walked
 
 logger = logging.getLogger("LeMiCa")
 
@@ -74,8 +75,7 @@ class Refining:
         return float(np.sqrt(np.square(self._deviations.latent(self._deviations.known), dtype=np.float64).mean()))
 
     def _schedule(self) -> Schedule:
-        rules = (OUTPUT_FITTED,) * len(self.computed)
-        return Schedule("refining", "any", self._steps, self.computed, rules, "custom", weights=tuple(self._weights))
+        return walked(self._steps, self.computed, self._weights, "refining")
 
     def _observe(self, call: Call | None, x: torch.Tensor) -> None:
         """Where a segment begins to reuse, all is known that its weights follow from."""
